@@ -1,0 +1,27 @@
+# syntax=docker/dockerfile:1
+# The store service. Build from the repository's root:
+#   docker build -f deployments/docker/store.Dockerfile -t exesdb/store .
+FROM golang:1.26 AS build
+ENV CGO_ENABLED=0 GOWORK=off
+WORKDIR /src
+# What changes least comes first, so that a change of code does not fetch the modules again.
+COPY contracts/go.mod contracts/go.sum contracts/
+COPY shared/go.mod shared/go.sum shared/
+COPY services/store/go.mod services/store/go.sum services/store/
+RUN --mount=type=cache,target=/go/pkg/mod cd services/store && go mod download
+COPY contracts contracts
+COPY shared shared
+COPY services/store services/store
+ARG VERSION=unknown
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    cd services/store && go build -trimpath \
+    -ldflags "-s -w -X github.com/exesdb/exesdb/shared/version.Version=$VERSION" -o /out/exesdb-store .
+
+FROM gcr.io/distroless/static:nonroot
+# The image has no shell and no client; a health check needs one program that can ask /healthz.
+COPY --from=docker.io/library/busybox:1.37.0-musl /bin/busybox /bin/wget
+COPY --from=build /out/exesdb-store /usr/local/bin/exesdb-store
+ENV EXESDB_ADMIN_ADDR=0.0.0.0:8081
+EXPOSE 8081
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/exesdb-store"]

@@ -1,0 +1,182 @@
+package bus
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Names of the headers of an event: CloudEvents 1.0, Kafka binary mode
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md).
+const (
+	HeaderSpecVersion   = "ce_specversion"
+	HeaderID            = "ce_id"
+	HeaderSource        = "ce_source"
+	HeaderType          = "ce_type"
+	HeaderTime          = "ce_time"
+	HeaderSubject       = "ce_subject"
+	HeaderStoreID       = "ce_storeid"
+	HeaderNode          = "ce_node"
+	HeaderIncarnation   = "ce_incarnation"
+	HeaderSequence      = "ce_sequence"
+	HeaderCorrelationID = "ce_correlationid"
+	HeaderCausationID   = "ce_causationid"
+	HeaderContentType   = "content-type"
+	HeaderTraceParent   = "traceparent"
+)
+
+// ContentTypeProtobuf is the content type of every event's value.
+const ContentTypeProtobuf = "application/protobuf"
+
+// Event is the envelope of an event. Incarnation grows with each start of the node,
+// Sequence with each event of an incarnation. Empty attributes are not written.
+type Event struct {
+	ID, Source, Type, Subject  string
+	Time                       time.Time
+	StoreID, Node              string
+	Incarnation, Sequence      uint64
+	CorrelationID, CausationID string
+	TraceParent                string
+}
+
+// Headers returns the envelope as headers.
+func (e *Event) Headers() []Header {
+	return e.AppendHeaders(make([]Header, 0, 14))
+}
+
+var (
+	specVersionValue = []byte("1.0")
+	protobufValue    = []byte(ContentTypeProtobuf)
+)
+
+// AppendHeaders appends the envelope. The values share one buffer.
+func (e *Event) AppendHeaders(hs []Header) []Header {
+	// One allocation for all values; 20 digits are the longest uint64, 35 bytes the longest time.
+	size := len(e.ID) + len(e.Source) + len(e.Type) + len(e.Subject) + len(e.StoreID) + len(e.Node) +
+		len(e.CorrelationID) + len(e.CausationID) + len(e.TraceParent) + 20 + 20 + 35
+	buf := make([]byte, 0, size)
+	text := func(key, v string) {
+		if v != "" {
+			from := len(buf)
+			buf = append(buf, v...)
+			hs = append(hs, Header{Key: key, Value: buf[from:len(buf):len(buf)]})
+		}
+	}
+	number := func(key string, v uint64) {
+		if v != 0 {
+			from := len(buf)
+			buf = strconv.AppendUint(buf, v, 10)
+			hs = append(hs, Header{Key: key, Value: buf[from:len(buf):len(buf)]})
+		}
+	}
+	hs = append(hs, Header{Key: HeaderSpecVersion, Value: specVersionValue})
+	text(HeaderID, e.ID)
+	text(HeaderSource, e.Source)
+	text(HeaderType, e.Type)
+	if !e.Time.IsZero() {
+		from := len(buf)
+		buf = e.Time.UTC().AppendFormat(buf, time.RFC3339Nano)
+		hs = append(hs, Header{Key: HeaderTime, Value: buf[from:len(buf):len(buf)]})
+	}
+	text(HeaderSubject, e.Subject)
+	text(HeaderStoreID, e.StoreID)
+	text(HeaderNode, e.Node)
+	number(HeaderIncarnation, e.Incarnation)
+	number(HeaderSequence, e.Sequence)
+	text(HeaderCorrelationID, e.CorrelationID)
+	text(HeaderCausationID, e.CausationID)
+	hs = append(hs, Header{Key: HeaderContentType, Value: protobufValue})
+	text(HeaderTraceParent, e.TraceParent)
+	return hs
+}
+
+// ParseEvent reads the envelope from a record's headers. Headers that it does not
+// know are ignored. It fails when the record is no CloudEvent 1.x or when a number
+// or time is malformed; the event then has what could be read.
+func ParseEvent(hs []Header) (Event, error) {
+	var e Event
+	var err error
+	version := ""
+	number := func(h *Header, to *uint64) {
+		v, nerr := strconv.ParseUint(string(h.Value), 10, 64)
+		if nerr != nil && err == nil {
+			err = fmt.Errorf("parse header %s: %w", h.Key, nerr)
+		}
+		*to = v
+	}
+	for i := range hs {
+		h := &hs[i]
+		switch h.Key {
+		case HeaderSpecVersion:
+			version = string(h.Value)
+		case HeaderID:
+			e.ID = string(h.Value)
+		case HeaderSource:
+			e.Source = string(h.Value)
+		case HeaderType:
+			e.Type = string(h.Value)
+		case HeaderTime:
+			t, terr := time.Parse(time.RFC3339Nano, string(h.Value))
+			if terr != nil && err == nil {
+				err = fmt.Errorf("parse header %s: %w", h.Key, terr)
+			}
+			e.Time = t
+		case HeaderSubject:
+			e.Subject = string(h.Value)
+		case HeaderStoreID:
+			e.StoreID = string(h.Value)
+		case HeaderNode:
+			e.Node = string(h.Value)
+		case HeaderIncarnation:
+			number(h, &e.Incarnation)
+		case HeaderSequence:
+			number(h, &e.Sequence)
+		case HeaderCorrelationID:
+			e.CorrelationID = string(h.Value)
+		case HeaderCausationID:
+			e.CausationID = string(h.Value)
+		case HeaderTraceParent:
+			e.TraceParent = string(h.Value)
+		}
+	}
+	if len(version) < 2 || version[:2] != "1." {
+		return e, fmt.Errorf("parse event: header %s is %q, want 1.0: not a CloudEvent in Kafka's binary mode", HeaderSpecVersion, version)
+	}
+	return e, err
+}
+
+// headerKey turns the bytes of a key into a string, without an allocation for those
+// that every event has.
+func headerKey(b []byte) string {
+	switch string(b) {
+	case HeaderSpecVersion:
+		return HeaderSpecVersion
+	case HeaderID:
+		return HeaderID
+	case HeaderSource:
+		return HeaderSource
+	case HeaderType:
+		return HeaderType
+	case HeaderTime:
+		return HeaderTime
+	case HeaderSubject:
+		return HeaderSubject
+	case HeaderStoreID:
+		return HeaderStoreID
+	case HeaderNode:
+		return HeaderNode
+	case HeaderIncarnation:
+		return HeaderIncarnation
+	case HeaderSequence:
+		return HeaderSequence
+	case HeaderCorrelationID:
+		return HeaderCorrelationID
+	case HeaderCausationID:
+		return HeaderCausationID
+	case HeaderContentType:
+		return HeaderContentType
+	case HeaderTraceParent:
+		return HeaderTraceParent
+	}
+	return string(b)
+}

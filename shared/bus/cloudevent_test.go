@@ -1,0 +1,55 @@
+package bus
+
+import (
+	"testing"
+	"time"
+)
+
+func TestEventHeaders(t *testing.T) {
+	full := Event{
+		ID: "id", Source: "/store/store-0", Type: "events_persisted", Subject: "orders-1",
+		Time: time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC), StoreID: "s", Node: "store-0",
+		Incarnation: 7, Sequence: 1<<64 - 1, CorrelationID: "co", CausationID: "ca", TraceParent: "00-x",
+	}
+	for _, e := range []Event{full, {ID: "only"}, {}} {
+		got, err := ParseEvent(e.Headers())
+		if err != nil || got != e {
+			t.Errorf("got %+v, want %+v, err %v", got, e, err)
+		}
+	}
+	hs := full.Headers()
+	r := Record{Headers: hs}
+	for key, want := range map[string]string{
+		"ce_specversion": "1.0", "ce_time": "2026-01-02T03:04:05.678901234Z", "content-type": "application/protobuf",
+		"ce_sequence": "18446744073709551615", "traceparent": "00-x", "ce_storeid": "s",
+	} {
+		if got := r.Header(key); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+	if n := len((&Event{ID: "only"}).Headers()); n != 3 {
+		t.Errorf("%d headers, want version, id and content type", n)
+	}
+	for _, h := range hs {
+		if headerKey([]byte(h.Key)) != h.Key {
+			t.Errorf("key %s", h.Key)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { _ = full.Headers() }); n > 2 {
+		t.Errorf("%v allocations, want at most 2", n)
+	}
+}
+
+func TestParseEventRefuses(t *testing.T) {
+	for _, hs := range [][]Header{
+		nil,
+		{{HeaderID, []byte("1")}},
+		{{HeaderSpecVersion, []byte("0.3")}},
+		{{HeaderSpecVersion, []byte("1.0")}, {HeaderSequence, []byte("-1")}},
+		{{HeaderSpecVersion, []byte("1.0")}, {HeaderTime, []byte("yesterday")}},
+	} {
+		if _, err := ParseEvent(hs); err == nil {
+			t.Errorf("%v: no error", hs)
+		}
+	}
+}
