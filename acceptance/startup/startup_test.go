@@ -240,8 +240,7 @@ func TestReadyzNamesWhatIsMissing(t *testing.T) {
 func TestDegradedAndReadyAgain(t *testing.T) {
 	s := harness.Apart(t, harness.Options{Args: quick})
 	topics := s.Topics()
-	ready := len(topics.Read(registry.SystemReady, 0))
-	degraded := len(topics.Read(registry.SystemDegraded, 0))
+	ready, degraded := settled(t, topics)
 	for round, stop := range []func(*harness.Process){func(p *harness.Process) { p.Stop() }, (*harness.Process).Kill9} {
 		p := s.Services["notification-0"]
 		stop(p)
@@ -252,9 +251,24 @@ func TestDegradedAndReadyAgain(t *testing.T) {
 		}
 		p.Start()
 		want(t, topics, registry.SystemReady, ready+1)
-		s.AwaitReady(20 * time.Second)
-		ready, degraded = len(topics.Read(registry.SystemReady, 0)), len(topics.Read(registry.SystemDegraded, 0))
+		ready, degraded = settled(t, topics)
 	}
+}
+
+// settled waits until the control plane's newest verdict is that the system is ready, which may be later than
+// that the gateway serves, and returns how many verdicts of each kind there are.
+func settled(t *testing.T, topics *harness.Topics) (ready, degraded int) {
+	t.Helper()
+	harness.Eventually(t, 20*time.Second, "the control plane says that the system is ready", func() error {
+		yes := harness.ReadAs[*eventsv1.SystemReady](topics, registry.SystemReady)
+		no := harness.ReadAs[*eventsv1.SystemDegraded](topics, registry.SystemDegraded)
+		ready, degraded = len(yes), len(no)
+		if ready == 0 || degraded > 0 && no[degraded-1].Value.GetDegradedAtMs() > yes[ready-1].Value.GetReadyAtMs() {
+			return fmt.Errorf("%d times ready, %d times degraded", ready, degraded)
+		}
+		return nil
+	})
+	return ready, degraded
 }
 
 // TestReadinessWithShuffledAndDuplicatedEvents: lifecycle events again, in any order, also those of a

@@ -61,23 +61,24 @@ func (c *controlPlane) policies(router *control.Router) error {
 		return err
 	}
 	err = control.On(router, "UpdateSystemStatusOnSubsystemStarting", control.Oldest, func(ctx context.Context, meta control.Meta, e *eventsv1.SubsystemStarting) error {
-		return c.fresh(ctx, meta, &eventsv1.NodeHeartbeat{Node: e.GetNode(), System: e.GetSystem(), Address: e.GetPid(), WaitingFor: "start"})
+		return c.fresh(ctx, meta, func(now time.Time) { c.readiness.Starting(e, meta.Incarnation, now) })
 	})
 	if err != nil {
 		return err
 	}
 	return control.On(router, "PublishSystemReadyOnSubsystemReady", control.Oldest, func(ctx context.Context, meta control.Meta, e *eventsv1.SubsystemReady) error {
-		return c.fresh(ctx, meta, &eventsv1.NodeHeartbeat{Node: e.GetNode(), System: e.GetSystem(), Ready: true})
+		beat := &eventsv1.NodeHeartbeat{Node: e.GetNode(), System: e.GetSystem(), Ready: true}
+		return c.fresh(ctx, meta, func(now time.Time) { c.readiness.Heartbeat(beat, meta.Incarnation, meta.Sequence, now) })
 	})
 }
 
 // fresh takes a lifecycle event for what it says only while it is young: what
 // was true yesterday is not true now.
-func (c *controlPlane) fresh(ctx context.Context, meta control.Meta, beat *eventsv1.NodeHeartbeat) error {
+func (c *controlPlane) fresh(ctx context.Context, meta control.Meta, change func(now time.Time)) error {
 	if time.Since(meta.Time) > c.window {
 		return nil
 	}
-	return c.step(ctx, func(now time.Time) { c.readiness.Heartbeat(beat, meta.Incarnation, meta.Sequence, now) })
+	return c.step(ctx, change)
 }
 
 func (c *controlPlane) run(ctx context.Context, running <-chan struct{}) error {

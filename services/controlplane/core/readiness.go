@@ -42,6 +42,14 @@ func (r *Readiness) Heartbeat(beat *eventsv1.NodeHeartbeat, incarnation, sequenc
 	r.view.Observe(beat, incarnation, sequence, heard)
 }
 
+// Starting takes into account that an instance began a life. It is the first word of that life whenever
+// it was said, so that one published late does not undo a heartbeat that says ready.
+func (r *Readiness) Starting(e *eventsv1.SubsystemStarting, incarnation uint64, heard time.Time) {
+	r.view.Observe(&eventsv1.NodeHeartbeat{
+		Node: e.GetNode(), System: e.GetSystem(), Address: e.GetPid(), WaitingFor: "start",
+	}, incarnation, 0, heard)
+}
+
 // Tick returns what to announce now: a change of state, or nothing. Whatever
 // the order in which heartbeats came and however often, the state is the same.
 func (r *Readiness) Tick(now time.Time) (*eventsv1.SystemReady, *eventsv1.SystemDegraded) {

@@ -77,3 +77,22 @@ func TestReadinessIsLostAndFoundAgain(t *testing.T) {
 		t.Fatal("the system is whole again and nobody says so")
 	}
 }
+
+// subsystem_starting is published aside of the heartbeats and may come after one that says ready; that of a
+// new life counts.
+func TestALateWordOfStartingDoesNotUndoReadiness(t *testing.T) {
+	at := time.Unix(1000, 0)
+	r := NewReadiness("controlplane-0", registry.Expected(), time.Second)
+	for _, s := range registry.Expected() {
+		r.Heartbeat(&eventsv1.NodeHeartbeat{Node: string(s), System: string(s), Ready: true}, 7, 1, at)
+	}
+	starting := &eventsv1.SubsystemStarting{Node: string(registry.Store), System: string(registry.Store)}
+	r.Starting(starting, 7, at)
+	if ready, _ := r.Tick(at); ready == nil {
+		t.Fatalf("not ready: %v", r.Missing(at))
+	}
+	r.Starting(starting, 8, at)
+	if _, degraded := r.Tick(at); degraded == nil {
+		t.Fatal("a restart of the store was not noticed")
+	}
+}
