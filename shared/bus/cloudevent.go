@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -37,6 +38,42 @@ type Event struct {
 	Incarnation, Sequence      uint64
 	CorrelationID, CausationID string
 	TraceParent                string
+}
+
+// sourcePrefix starts the source of every event.
+const sourcePrefix = "/exesdb/"
+
+// EventSource is the source of a node's events: it names the store and the node.
+func EventSource(storeID, node string) string { return sourcePrefix + storeID + "/" + node }
+
+// EventID is the id of a node's event: it tells incarnation and sequence.
+func EventID(node string, incarnation, sequence uint64) string {
+	return node + "-" + strconv.FormatUint(incarnation, 36) + "-" + strconv.FormatUint(sequence, 36)
+}
+
+// Slim is the envelope without what its id and source tell already. ParseEvent reads both forms alike.
+func (e Event) Slim() Event {
+	e.StoreID, e.Node, e.Incarnation, e.Sequence = "", "", 0, 0
+	return e
+}
+
+// complete fills in from id and source what a slim envelope leaves to them. Those of other makers tell nothing.
+func (e *Event) complete() {
+	if e.StoreID != "" || e.Node != "" {
+		return
+	}
+	named, ours := strings.CutPrefix(e.Source, sourcePrefix)
+	store, node, both := strings.Cut(named, "/")
+	place, ofNode := strings.CutPrefix(e.ID, node+"-")
+	incarnation, sequence, counted := strings.Cut(place, "-")
+	if !ours || !both || !ofNode || !counted {
+		return
+	}
+	in, err1 := strconv.ParseUint(incarnation, 36, 64)
+	seq, err2 := strconv.ParseUint(sequence, 36, 64)
+	if err1 == nil && err2 == nil {
+		e.StoreID, e.Node, e.Incarnation, e.Sequence = store, node, in, seq
+	}
 }
 
 // Headers returns the envelope as headers.
@@ -139,6 +176,7 @@ func ParseEvent(hs []Header) (Event, error) {
 			e.TraceParent = string(h.Value)
 		}
 	}
+	e.complete()
 	if len(version) < 2 || version[:2] != "1." {
 		return e, fmt.Errorf("parse event: header %s is %q, want 1.0: not a CloudEvent in Kafka's binary mode", HeaderSpecVersion, version)
 	}

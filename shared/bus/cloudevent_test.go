@@ -40,6 +40,32 @@ func TestEventHeaders(t *testing.T) {
 	}
 }
 
+// A slim envelope is read as the full one; an id or a source of another form tells nothing, and does no harm.
+func TestSlimEnvelope(t *testing.T) {
+	full := Event{
+		ID: EventID("store-0", 1<<64-1, 36), Source: EventSource("orders", "store-0"), Type: "write_acknowledged",
+		StoreID: "orders", Node: "store-0", Incarnation: 1<<64 - 1, Sequence: 36,
+	}
+	slim := full.Slim()
+	if got, err := ParseEvent(slim.Headers()); err != nil || got != full {
+		t.Errorf("got %+v, want %+v, err %v", got, full, err)
+	}
+	if with, without := len(full.Headers()), len(slim.Headers()); without != with-4 {
+		t.Errorf("%d headers, %d when slim", with, without)
+	}
+	for _, e := range []Event{
+		{ID: "store-0-1", Source: full.Source},
+		{ID: "other-0-1-1", Source: full.Source},
+		{ID: "store-0-!-1", Source: full.Source},
+		{ID: full.ID, Source: "/exesdb/store-0"},
+		{ID: full.ID, Source: "https://example.com/orders/store-0"},
+	} {
+		if got, err := ParseEvent(e.Headers()); err != nil || got != e {
+			t.Errorf("got %+v, want %+v, err %v", got, e, err)
+		}
+	}
+}
+
 func TestParseEventRefuses(t *testing.T) {
 	for _, hs := range [][]Header{
 		nil,

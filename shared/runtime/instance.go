@@ -41,6 +41,7 @@ type Instance struct {
 	incarnation uint64 // when it started, in nanoseconds: a restart is newer
 	sequence    atomic.Uint64
 	source      string
+	topics      map[string]topic
 	publisher   message.Publisher
 	admin       *admin
 
@@ -63,8 +64,8 @@ func Open(ctx context.Context, system registry.System, cfg config.Common) (*Inst
 	i := &Instance{
 		System: system, Config: cfg, Log: newLogger(cfg, system), Metrics: newMetrics(),
 		incarnation: uint64(time.Now().UnixNano()), //nolint:gosec // after 1970
-		source:      "/exesdb/" + cfg.StoreID + "/" + cfg.Node,
-		waiting:     "start", changed: make(chan struct{}, 1),
+		source:      bus.EventSource(cfg.StoreID, cfg.Node), topics: topicsOf(cfg.StoreID),
+		waiting: "start", changed: make(chan struct{}, 1),
 	}
 	client, err := bus.Dial(ctx, i.busConfig())
 	if err != nil {
@@ -115,7 +116,21 @@ func Topics(cfg config.Common) []bus.TopicSpec {
 }
 
 // Topic is the topic of an event in this store.
-func (i *Instance) Topic(event string) string { return registry.Topic(i.Config.StoreID, event) }
+func (i *Instance) Topic(event string) string { return i.topics[event].name }
+
+// topic is what the registry says of an event's topic, in this store.
+type topic struct {
+	name    string
+	sharded bool
+}
+
+func topicsOf(storeID string) map[string]topic {
+	topics := map[string]topic{}
+	for _, e := range registry.Events() {
+		topics[e.Name] = topic{e.Topic(storeID), e.Sharded()}
+	}
+	return topics
+}
 
 // AdminAddr is where health and metrics are served.
 func (i *Instance) AdminAddr() string { return i.admin.addr }
@@ -130,8 +145,8 @@ func (i *Instance) Record(event, key string, partition int32, msg proto.Message)
 		return bus.Record{}, fmt.Errorf("encode %s: %w", event, err)
 	}
 	envelope := i.envelope(event, key)
-	if event != registry.NodeHeartbeat {
-		envelope.StoreID, envelope.Node, envelope.Incarnation, envelope.Sequence = "", "", 0, 0
+	if i.topics[event].sharded {
+		envelope = envelope.Slim() // each write makes seven of these
 	}
 	return bus.Record{
 		Topic: i.Topic(event), Partition: partition, Key: []byte(key), Value: value,
@@ -142,7 +157,7 @@ func (i *Instance) Record(event, key string, partition int32, msg proto.Message)
 func (i *Instance) envelope(event, subject string) bus.Event {
 	seq := i.sequence.Add(1)
 	return bus.Event{
-		ID:     i.Config.Node + "-" + strconv.FormatUint(i.incarnation, 36) + "-" + strconv.FormatUint(seq, 36),
+		ID:     bus.EventID(i.Config.Node, i.incarnation, seq),
 		Source: i.source, Type: event, Subject: subject, Time: time.Now(),
 		StoreID: i.Config.StoreID, Node: i.Config.Node, Incarnation: i.incarnation, Sequence: seq,
 	}

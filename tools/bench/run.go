@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -36,6 +37,7 @@ type Options struct {
 	Addr, Token string // of a store that runs; none: start one
 	Postgres    string // URL; none: not measured
 	Only        []string
+	Rows        []string // only rows of appends whose names have one of these; none: all
 	Connections int
 	Unary       bool
 	NoAppends   bool
@@ -154,9 +156,13 @@ func workloads(o Options) []struct {
 	for _, n := range o.Writers {
 		rows = append(rows, row{fmt.Sprintf("%d writer%s", n, plural(n)), Workload{Writers: n, Batch: 1, Event: event}})
 	}
-	return append(rows,
+	rows = append(rows,
 		row{fmt.Sprintf("hot stream, %d writers", hotWriters), Workload{Writers: hotWriters, Batch: 1, Hot: true, Event: event}},
 		row{fmt.Sprintf("batches of %d, 16 writers", batchSize), Workload{Writers: 16, Batch: batchSize, Event: event}})
+	return slices.DeleteFunc(rows, func(r row) bool {
+		named := func(part string) bool { return strings.Contains(r.name, part) }
+		return len(o.Rows) > 0 && !slices.ContainsFunc(o.Rows, named)
+	})
 }
 
 func plural(n int) string {

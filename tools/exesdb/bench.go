@@ -24,6 +24,7 @@ type benchCommand struct {
 	Token       string   `name:"token" env:"EXESDB_TOKEN" help:"Bearer token, when the gateway asks for one."`
 	Postgres    string   `name:"postgres" env:"EXESDB_BENCH_POSTGRES" help:"URL of a PostgreSQL to compare with; its schema exesdb_bench is made anew."`
 	Only        []string `name:"only" enum:"exesdb,limit,jetstream,postgres" help:"Only these targets (${enum})."`
+	Rows        []string `name:"rows" help:"Only rows of appends whose names have one of these, such as --rows=hot,batches."`
 	Reads       bool     `name:"reads" help:"Also read pages of a stream."`
 	Appends     bool     `name:"appends" default:"true" negatable:"" help:"Measure appends."`
 	Long        bool     `name:"long" help:"Measure whether appends get slower with a million streams, and with a million events in one; takes minutes."`
@@ -53,7 +54,7 @@ func (b *benchCommand) Run(ctx context.Context) (err error) {
 	}
 	o := bench.Options{
 		Measure: time.Duration(b.Seconds * float64(time.Second)), EventBytes: b.EventBytes, Writers: b.Writers,
-		Addr: b.Addr, Token: b.Token, Postgres: b.Postgres, Only: bench.Select(b.Only, b.Postgres),
+		Addr: b.Addr, Token: b.Token, Postgres: b.Postgres, Only: bench.Select(b.Only, b.Postgres), Rows: b.Rows,
 		Connections: b.Connections, Unary: b.Unary, NoAppends: !b.Appends, Reads: b.Reads, UpFlags: b.UpFlags, Dir: dir,
 		Progress: func(doing string) { fmt.Fprintln(os.Stderr, "bench:", doing) },
 	}

@@ -116,7 +116,8 @@ func printRecord(e registry.Event, r bus.Record, colours bool) error {
 	if err != nil {
 		value, _ = json.Marshal(map[string]string{"unreadable": err.Error()})
 	}
-	line, err := json.Marshal(tailLine{e.Name, r.Timestamp, r.Header("ce_node"), string(r.Key), r.Partition, r.Offset, value})
+	envelope, _ := bus.ParseEvent(r.Headers) // of a record that is none, what could be read
+	line, err := json.Marshal(tailLine{e.Name, r.Timestamp, envelope.Node, string(r.Key), r.Partition, r.Offset, value})
 	if err != nil {
 		return fmt.Errorf("print %s at offset %d: %w", e.Name, r.Offset, err)
 	}

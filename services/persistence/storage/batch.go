@@ -18,7 +18,15 @@ type Batch struct {
 	meta  meta
 	// scratch for one key and one value
 	key, value []byte
-	tags       map[string]struct{}
+	// scratch for one event, and for the names that a write is indexed by
+	event []byte
+	named map[name]struct{}
+}
+
+// name of a type or a tag.
+type name struct {
+	prefix byte
+	term   string
 }
 
 // NewBatch begins where the newest commit ended. Commit or Close it.
@@ -27,7 +35,7 @@ func (s *Shard) NewBatch() *Batch {
 	defer s.mu.Unlock()
 	m := s.meta
 	m.Raw = append([]rawChunk(nil), m.Raw...)
-	return &Batch{shard: s, batch: s.db.NewBatch(), meta: m, tags: make(map[string]struct{})}
+	return &Batch{shard: s, batch: s.db.NewBatch(), meta: m, named: make(map[name]struct{})}
 }
 
 // Add takes the changes of one record, the state after it and the record itself.
@@ -54,8 +62,8 @@ func (b *Batch) Add(state core.State, ch core.Changes, raw RawRecord) error {
 			b.meta.Deletes++
 		}
 	}
-	for i, e := range ch.Events {
-		if err := b.event(out, e, int32(i)); err != nil {
+	if len(ch.Events) > 0 {
+		if err := b.events(out, ch.Events); err != nil {
 			return err
 		}
 	}
@@ -69,46 +77,59 @@ func (b *Batch) Add(state core.State, ch core.Changes, raw RawRecord) error {
 	return b.raw(raw)
 }
 
-func (b *Batch) event(out *eventsv1.Outcome, e *eventsv1.NewEvent, index int32) error {
-	at := position{offset: out.LogOffset, index: index}
-	version := out.FirstVersion + int64(index)
-	b.meta.Events++
-
-	b.value = appendRecorded(b.value[:0], e, recorded{
-		stream: out.StreamId, version: version, createdAtMS: out.CreatedAtMs, shard: b.shard.id, at: at,
-	})
-	if err := b.set(bodyKey(b.key[:0], at)); err != nil {
-		return err
-	}
-	b.value = appendPosition(b.value[:0], at)
-	if err := b.set(versionKey(b.key[:0], out.StreamId, version)); err != nil {
-		return err
-	}
-	b.value = appendPlace(b.value[:0], core.Place{Stream: out.StreamId, Version: version, Offset: out.LogOffset})
-	if err := b.set(nameKey(b.key[:0], prefixEvent, e.EventId)); err != nil {
-		return err
-	}
+// events stores the events of a write and indexes them.
+func (b *Batch) events(out *eventsv1.Outcome, events []*eventsv1.NewEvent) error {
+	b.meta.Events += int64(len(events))
 	b.value = b.value[:0]
-	if err := b.set(termKey(b.key[:0], prefixType, e.EventType, at)); err != nil {
+	for i, e := range events {
+		b.event = appendRecorded(b.event[:0], e, recorded{
+			stream: out.StreamId, version: out.FirstVersion + int64(i), createdAtMS: out.CreatedAtMs,
+			shard: b.shard.id, at: position{offset: out.LogOffset, index: int32(i)},
+		})
+		b.value = appendEntry(b.value, b.event)
+	}
+	if err := b.set(offsetKey(b.key[:0], prefixBody, out.LogOffset)); err != nil {
 		return err
 	}
-	if err := b.set(termKey(b.key[:0], prefixCategory, Category(out.StreamId), at)); err != nil {
+	b.value = appendSpan(b.value[:0], span{offset: out.LogOffset, count: int64(len(events))})
+	if err := b.set(versionKey(b.key[:0], out.StreamId, out.FirstVersion)); err != nil {
 		return err
 	}
-	if len(e.Tags) == 0 {
-		return nil
-	}
-	clear(b.tags)
-	for _, tag := range e.Tags {
-		if _, twice := b.tags[tag]; twice {
-			continue
-		}
-		b.tags[tag] = struct{}{}
-		if err := b.set(termKey(b.key[:0], prefixTag, tag, at)); err != nil {
+	for i, e := range events {
+		b.value = appendPlace(b.value[:0], core.Place{Stream: out.StreamId, Version: out.FirstVersion + int64(i), Offset: out.LogOffset})
+		if err := b.set(nameKey(b.key[:0], prefixEvent, e.EventId)); err != nil {
 			return err
 		}
 	}
+	return b.index(out, events)
+}
+
+// index enters a write under the category of its stream and the types and tags of its events.
+func (b *Batch) index(out *eventsv1.Outcome, events []*eventsv1.NewEvent) error {
+	b.value = b.value[:0]
+	if err := b.set(termKey(b.key[:0], prefixCategory, Category(out.StreamId), out.LogOffset)); err != nil {
+		return err
+	}
+	clear(b.named)
+	for _, e := range events {
+		if err := b.enter(name{prefixType, e.EventType}, out.LogOffset); err != nil {
+			return err
+		}
+		for _, tag := range e.Tags {
+			if err := b.enter(name{prefixTag, tag}, out.LogOffset); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+func (b *Batch) enter(n name, offset int64) error {
+	if _, twice := b.named[n]; twice {
+		return nil
+	}
+	b.named[n] = struct{}{}
+	return b.set(termKey(b.key[:0], n.prefix, n.term, offset))
 }
 
 func (b *Batch) raw(r RawRecord) error {

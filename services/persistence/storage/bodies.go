@@ -1,66 +1,131 @@
 package storage
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// bodies reads event bodies by position. Positions that follow each other cost
-// a step, others a seek.
-type bodies struct {
-	it  *pebble.Iterator
-	cur position // of it, when it is valid
-	key []byte
+// fieldEvents is the number of HistoricalEventsLoaded.events: the events of a write are
+// stored as an answer carries them, so that a page is made by copying.
+const fieldEvents = protowire.Number(2)
+
+// appendEntry encodes one event of a stored write.
+func appendEntry(b, event []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, fieldEvents, protowire.BytesType), event)
 }
 
-func newBodies(r pebble.Reader) (*bodies, error) {
+// entry is one event of a stored write.
+type entry struct {
+	whole []byte // as an answer carries it
+	event []byte // the encoded RecordedEvent
+}
+
+// appendEntries takes a stored write apart; the entries are parts of raw.
+func appendEntries(entries []entry, raw []byte) ([]entry, error) {
+	for len(raw) > 0 {
+		field, kind, n := protowire.ConsumeTag(raw)
+		if n < 0 || field != fieldEvents || kind != protowire.BytesType {
+			return nil, errMalformed
+		}
+		event, m := protowire.ConsumeBytes(raw[n:])
+		if m < 0 {
+			return nil, errMalformed
+		}
+		entries = append(entries, entry{whole: raw[:n+m], event: event})
+		raw = raw[n+m:]
+	}
+	return entries, nil
+}
+
+// writes reads the events of stored writes by log offset. Offsets that follow
+// each other cost a step, others a seek.
+type writes struct {
+	it      *pebble.Iterator
+	cur     int64 // of it, when it is valid
+	key     []byte
+	entries []entry
+}
+
+func newWrites(r pebble.Reader) (*writes, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixBody}, UpperBound: []byte{prefixBody + 1}})
 	if err != nil {
 		return nil, err
 	}
-	return &bodies{it: it, cur: position{offset: -2}}, nil
+	return &writes{it: it}, nil
 }
 
-// from gives the first body at a position or after it; it is valid until the next call.
-func (b *bodies) from(p position) (raw []byte, at position, ok bool, err error) {
-	valid := b.it.Valid()
+// from gives the first write with events at a log offset or after it; it is valid until the next call.
+func (w *writes) from(offset int64) (entries []entry, at int64, ok bool, err error) {
+	valid := w.it.Valid()
 	switch {
-	case valid && b.cur == p:
-	case valid && b.cur.before(p) && p.offset-b.cur.offset <= 1:
-		valid = b.it.Next()
-		if valid && readPosition(b.it.Key()[1:]).before(p) {
-			valid = b.seek(p)
+	case valid && w.cur == offset:
+	case valid && w.cur < offset && offset-w.cur <= 2:
+		valid = w.it.Next()
+		if valid && w.offset() < offset {
+			valid = w.seek(offset)
 		}
 	default:
-		valid = b.seek(p)
+		valid = w.seek(offset)
 	}
 	if !valid {
-		return nil, position{}, false, b.it.Error()
+		return nil, 0, false, w.it.Error()
 	}
-	if len(b.it.Key()) != 1+positionLen {
-		return nil, position{}, false, errMalformed
+	if len(w.it.Key()) != 1+8 {
+		return nil, 0, false, errMalformed
 	}
-	b.cur = readPosition(b.it.Key()[1:])
-	raw, err = b.it.ValueAndErr()
-	return raw, b.cur, true, err
+	w.cur = w.offset()
+	raw, err := w.it.ValueAndErr()
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if w.entries, err = appendEntries(w.entries[:0], raw); err != nil {
+		return nil, 0, false, fmt.Errorf("events of the write at log offset %d: %w", w.cur, err)
+	}
+	return w.entries, w.cur, true, nil
 }
 
-func (b *bodies) seek(p position) bool {
-	b.key = bodyKey(b.key[:0], p)
-	return b.it.SeekGE(b.key)
+func (w *writes) offset() int64 { return int64(binary.BigEndian.Uint64(w.it.Key()[1:])) }
+
+func (w *writes) seek(offset int64) bool {
+	w.key = offsetKey(w.key[:0], prefixBody, offset)
+	return w.it.SeekGE(w.key)
 }
 
-// at gives the body at a position; that there is none is an error.
-func (b *bodies) at(p position) ([]byte, error) {
-	raw, at, ok, err := b.from(p)
+// at gives the events of the write at a log offset; that there are none is an error.
+func (w *writes) at(offset int64) ([]entry, error) {
+	entries, at, ok, err := w.from(offset)
 	if err != nil {
 		return nil, err
 	}
-	if !ok || at != p {
-		return nil, fmt.Errorf("there is no event at log offset %d, index %d", p.offset, p.index)
+	if !ok || at != offset {
+		return nil, fmt.Errorf("there are no events at log offset %d", offset)
 	}
-	return raw, nil
+	return entries, nil
 }
 
-func (b *bodies) close() error { return b.it.Close() }
+func (w *writes) close() error { return w.it.Close() }
+
+// span is the run of versions that one write gave to a stream: the value of the index by version.
+type span struct {
+	offset int64
+	count  int64
+}
+
+func appendSpan(b []byte, s span) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(s.offset))
+	return binary.AppendUvarint(b, uint64(s.count))
+}
+
+func readSpan(b []byte) (span, error) {
+	if len(b) < 8 {
+		return span{}, errMalformed
+	}
+	count, n := binary.Uvarint(b[8:])
+	if n <= 0 || n != len(b)-8 || count == 0 {
+		return span{}, errMalformed
+	}
+	return span{offset: int64(binary.BigEndian.Uint64(b)), count: int64(count)}, nil
+}

@@ -42,8 +42,9 @@ type check struct {
 	progress func(CheckProgress)
 	found    func(Finding)
 
-	events int64 // bodies
-	tags   int64 // distinct tags of all bodies
+	bodyWrites int64          // with events
+	events     int64          // of all of them
+	named      map[byte]int64 // distinct types and tags of each write, added up
 }
 
 // Check reads the whole shard and reports what is not as it must be: outcomes
@@ -57,7 +58,7 @@ func (s *Shard) Check(ctx context.Context, progress func(CheckProgress), found f
 	if found == nil {
 		found = func(Finding) {}
 	}
-	c := &check{shard: s, ctx: ctx, snap: s.db.NewSnapshot(), progress: progress, found: found}
+	c := &check{shard: s, ctx: ctx, snap: s.db.NewSnapshot(), progress: progress, found: found, named: map[byte]int64{}}
 	err := c.run()
 	if err := errors.Join(err, c.snap.Close()); err != nil {
 		return fmt.Errorf("check shard %d: %w", s.id, err)
@@ -102,7 +103,7 @@ func (c *check) each(part string, prefix byte, fn func(key, value []byte) error)
 // outcomes must be chained without holes up to what is applied, and their
 // events must be in the log order's place.
 func (c *check) outcomes() error {
-	bodies, err := newBodies(c.snap)
+	writes, err := newWrites(c.snap)
 	if err != nil {
 		return err
 	}
@@ -127,14 +128,21 @@ func (c *check) outcomes() error {
 		if o.Kind != eventsv1.OutcomeKind_OUTCOME_KIND_APPLIED {
 			return nil
 		}
+		if len(o.EventIds) == 0 { // a delete
+			return nil
+		}
+		entries, err := writes.at(at)
+		if err != nil {
+			c.report("outcome at log offset %d: its events: %v", at, err)
+			return nil //nolint:nilerr // a finding, and the check goes on
+		}
+		if len(entries) != len(o.EventIds) {
+			c.report("outcome at log offset %d has %d events, %d are stored", at, len(o.EventIds), len(entries))
+			return nil
+		}
 		for i, id := range o.EventIds {
-			raw, err := bodies.at(position{offset: at, index: int32(i)}) //nolint:gosec // a write has few events
-			if err != nil {
-				c.report("outcome at log offset %d: event %q: %v", at, id, err)
-				continue
-			}
 			e := new(eventsv1.RecordedEvent)
-			if err := proto.Unmarshal(raw, e); err != nil || e.EventId != id || e.StreamId != o.StreamId || e.Version != o.FirstVersion+int64(i) {
+			if err := proto.Unmarshal(entries[i].event, e); err != nil || e.EventId != id || e.StreamId != o.StreamId || e.Version != o.FirstVersion+int64(i) {
 				c.report("outcome at log offset %d: event %q of stream %q is not stored as version %d", at, id, o.StreamId, o.FirstVersion+int64(i))
 			}
 		}
@@ -143,61 +151,73 @@ func (c *check) outcomes() error {
 	if before != c.meta.Applied || hash != c.meta.OutcomeHash {
 		c.report("the newest outcome is at log offset %d with hash %x, applied are %d with hash %x", before, hash, c.meta.Applied, c.meta.OutcomeHash)
 	}
-	return errors.Join(err, bodies.close())
+	return errors.Join(err, writes.close())
 }
 
 // bodies must be what the indexes by version, id, type, category and tag point to.
 func (c *check) bodies() error {
-	n, err := c.each("events", prefixBody, func(key, value []byte) error {
-		e := new(eventsv1.RecordedEvent)
-		if proto.Unmarshal(value, e) != nil || len(key) != positionLen {
-			c.report("event at %x cannot be decoded", key)
+	_, err := c.each("events", prefixBody, func(key, value []byte) error {
+		entries, bad := appendEntries(nil, value)
+		if bad != nil || len(key) != 8 || len(entries) == 0 {
+			c.report("events at %x cannot be taken apart", key)
 			return nil //nolint:nilerr // a finding, and the check goes on
 		}
-		at := readPosition(key)
-		if e.LogOffset != at.offset || e.Index != at.index || e.Shard != c.shard.id {
-			c.report("event %q at log offset %d, index %d says that it is at %d, %d of shard %d", e.EventId, at.offset, at.index, e.LogOffset, e.Index, e.Shard)
-		}
-		wants := []struct {
-			name string
-			key  []byte
-			want []byte
-		}{
-			{"version", versionKey(nil, e.StreamId, e.Version), key},
-			{"event id", nameKey(nil, prefixEvent, e.EventId), appendPlace(nil, core.Place{Stream: e.StreamId, Version: e.Version, Offset: at.offset})},
-			{"type", termKey(nil, prefixType, e.EventType, at), nil},
-			{"category", termKey(nil, prefixCategory, Category(e.StreamId), at), nil},
-		}
-		distinct := make(map[string]struct{}, len(e.Tags))
-		for _, tag := range e.Tags {
-			if _, twice := distinct[tag]; !twice {
-				distinct[tag] = struct{}{}
-				wants = append(wants, struct {
-					name string
-					key  []byte
-					want []byte
-				}{"tag", termKey(nil, prefixTag, tag, at), nil})
+		c.bodyWrites++
+		offset := int64(binary.BigEndian.Uint64(key))
+		named := map[name]struct{}{}
+		for i, entry := range entries {
+			e := new(eventsv1.RecordedEvent)
+			if proto.Unmarshal(entry.event, e) != nil {
+				c.report("event %d at log offset %d cannot be decoded", i, offset)
+				return nil //nolint:nilerr // a finding, and the check goes on
 			}
-		}
-		c.tags += int64(len(distinct))
-		for _, w := range wants {
-			same := false
-			found, err := get(c.snap, w.key, func(v []byte) error {
-				same = bytes.Equal(v, w.want)
-				return nil
-			})
-			if err != nil {
+			if e.LogOffset != offset || int(e.Index) != i || e.Shard != c.shard.id {
+				c.report("event %q at log offset %d, index %d says that it is at %d, %d of shard %d", e.EventId, offset, i, e.LogOffset, e.Index, e.Shard)
+			}
+			if i == 0 {
+				if err := c.leads(e, "version", versionKey(nil, e.StreamId, e.Version), appendSpan(nil, span{offset: offset, count: int64(len(entries))})); err != nil {
+					return err
+				}
+				if err := c.leads(e, "category", termKey(nil, prefixCategory, Category(e.StreamId), offset), nil); err != nil {
+					return err
+				}
+			}
+			place := core.Place{Stream: e.StreamId, Version: e.Version, Offset: offset}
+			if err := c.leads(e, "event id", nameKey(nil, prefixEvent, e.EventId), appendPlace(nil, place)); err != nil {
 				return err
 			}
-			if !found || !same {
-				c.report("event %q of stream %q, version %d: its index by %s does not lead to it", e.EventId, e.StreamId, e.Version, w.name)
+			if err := c.leads(e, "type", termKey(nil, prefixType, e.EventType, offset), nil); err != nil {
+				return err
 			}
+			named[name{prefixType, e.EventType}] = struct{}{}
+			for _, tag := range e.Tags {
+				if err := c.leads(e, "tag", termKey(nil, prefixTag, tag, offset), nil); err != nil {
+					return err
+				}
+				named[name{prefixTag, tag}] = struct{}{}
+			}
+		}
+		c.events += int64(len(entries))
+		for n := range named {
+			c.named[n.prefix]++
 		}
 		return nil
 	})
-	c.events = n
-	if n != c.meta.Events {
-		c.report("%d events are stored, %d were appended", n, c.meta.Events)
+	if c.events != c.meta.Events {
+		c.report("%d events are stored, %d were appended", c.events, c.meta.Events)
+	}
+	return err
+}
+
+// leads reports an event to which an index does not lead.
+func (c *check) leads(e *eventsv1.RecordedEvent, index string, key, want []byte) error {
+	same := false
+	found, err := get(c.snap, key, func(v []byte) error {
+		same = bytes.Equal(v, want)
+		return nil
+	})
+	if err == nil && (!found || !same) {
+		c.report("event %q of stream %q, version %d: its index by %s does not lead to it", e.EventId, e.StreamId, e.Version, index)
 	}
 	return err
 }
@@ -219,10 +239,11 @@ func (c *check) streams() error {
 		}
 		return nil
 	}
-	n, err := c.each("versions", prefixVersion, func(key, _ []byte) error {
-		if len(key) < 9 || key[len(key)-9] != 0 {
+	n, err := c.each("versions", prefixVersion, func(key, value []byte) error {
+		s, bad := readSpan(value)
+		if len(key) < 9 || key[len(key)-9] != 0 || bad != nil {
 			c.report("version key %x cannot be decoded", key)
-			return nil
+			return nil //nolint:nilerr // a finding, and the check goes on
 		}
 		name, version := string(key[:len(key)-9]), int64(binary.BigEndian.Uint64(key[len(key)-8:]))
 		if name != stream {
@@ -234,14 +255,14 @@ func (c *check) streams() error {
 		if version != next {
 			c.report("stream %q goes on at version %d, want %d", stream, version, next)
 		}
-		next = version + 1
+		next = version + s.count
 		return nil
 	})
 	if err := errors.Join(err, finish()); err != nil {
 		return err
 	}
-	if n != c.events {
-		c.report("%d versions are indexed, %d events are stored", n, c.events)
+	if n != c.bodyWrites {
+		c.report("%d writes are indexed by version, %d are stored", n, c.bodyWrites)
 	}
 	_, err = c.each("heads", prefixHead, func(key, value []byte) error {
 		h, bad := readHead(value)
@@ -254,7 +275,7 @@ func (c *check) streams() error {
 			c.report("head of stream %q is impossible: %+v", key, h)
 		}
 		if h.Version >= 0 {
-			found, err := get(c.snap, versionKey(nil, string(key), h.Version), func([]byte) error { return nil })
+			found, err := c.hasVersions(string(key))
 			if err != nil {
 				return err
 			}
@@ -265,6 +286,17 @@ func (c *check) streams() error {
 		return nil
 	})
 	return err
+}
+
+// hasVersions tells whether a stream has any; that they end where its head says was seen from them.
+func (c *check) hasVersions(stream string) (bool, error) {
+	prefix := versionPrefix(nil, stream)
+	it, err := c.snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return false, err
+	}
+	found := it.First()
+	return found, errors.Join(it.Error(), it.Close())
 }
 
 // writes that are remembered must have their outcome.
@@ -295,7 +327,7 @@ func (c *check) writes() error {
 	return err
 }
 
-// indexes must not have more entries than there are events and tags; that they
+// indexes must not have more entries than there are events, types and tags; that they
 // have no fewer was seen from the events.
 func (c *check) indexes() error {
 	var errs []error
@@ -305,9 +337,9 @@ func (c *check) indexes() error {
 		want   int64
 	}{
 		{"event ids", prefixEvent, c.events},
-		{"types", prefixType, c.events},
-		{"categories", prefixCategory, c.events},
-		{"tags", prefixTag, c.tags},
+		{"types", prefixType, c.named[prefixType]},
+		{"categories", prefixCategory, c.bodyWrites},
+		{"tags", prefixTag, c.named[prefixTag]},
 	} {
 		n, err := c.each(index.name, index.prefix, func(_, _ []byte) error { return nil })
 		if err == nil && n != index.want {

@@ -97,6 +97,36 @@ func peek(raw []byte) (stream []byte, version int64, err error) {
 	return stream, version, nil
 }
 
+// labels reads type and tags out of an encoded RecordedEvent; the tags are appended to tags.
+func labels(raw []byte, tags []string) (eventType string, found []string, err error) {
+	for len(raw) > 0 {
+		field, kind, n := protowire.ConsumeTag(raw)
+		if n < 0 {
+			return "", nil, errMalformed
+		}
+		raw = raw[n:]
+		if kind != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(field, kind, raw); n < 0 {
+				return "", nil, errMalformed
+			}
+			raw = raw[n:]
+			continue
+		}
+		value, n := protowire.ConsumeBytes(raw)
+		if n < 0 {
+			return "", nil, errMalformed
+		}
+		switch field {
+		case 2:
+			eventType = string(value)
+		case 8:
+			tags = append(tags, string(value))
+		}
+		raw = raw[n:]
+	}
+	return eventType, tags, nil
+}
+
 func appendHead(b []byte, h core.Head) []byte {
 	b = append(b, byte(h.State))
 	b = binary.AppendVarint(b, h.Version)

@@ -1,13 +1,14 @@
 package storage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	eventsv1 "github.com/exesdb/exesdb/contracts/gen/go/exesdb/events/v1"
@@ -26,9 +27,6 @@ const (
 	maxPageKeys    = 50_000
 	maxPageScanned = 32 << 20
 )
-
-// fieldEvents is the number of HistoricalEventsLoaded.events.
-const fieldEvents = protowire.Number(2)
 
 // QueryError says that a question cannot be answered as it was asked.
 type QueryError struct{ Reason string }
@@ -123,12 +121,11 @@ func (p *page) full(size int) bool {
 // spent tells whether the page has looked at as much as it may.
 func (p *page) spent() bool { return p.keys >= p.budget || p.scanned >= maxPageScanned }
 
-func (p *page) splice(raw []byte) {
+func (p *page) splice(e entry) {
 	if p.encoded == nil {
-		p.encoded = make([]byte, 0, min(p.max, (len(raw)+16)*p.limit)+len(raw)+512)
+		p.encoded = make([]byte, 0, min(p.max, (len(e.whole)+16)*p.limit)+len(e.whole)+512)
 	}
-	p.encoded = protowire.AppendTag(p.encoded, fieldEvents, protowire.BytesType)
-	p.encoded = protowire.AppendBytes(p.encoded, raw)
+	p.encoded = append(p.encoded, e.whole...)
 	p.count++
 }
 
@@ -187,7 +184,7 @@ func (p *page) stream() error {
 	if h.State != core.Live || from > h.Version {
 		return nil
 	}
-	return p.versions(from, h.Version, (*pebble.Iterator).First, (*pebble.Iterator).Next, 1)
+	return p.versions(from, h.Version, 1)
 }
 
 // backward reads from a version (negative: the newest) down.
@@ -200,52 +197,66 @@ func (p *page) backward(h core.Head) error {
 	if h.State != core.Live || from < h.FirstVersion {
 		return nil
 	}
-	return p.versions(h.FirstVersion, from, (*pebble.Iterator).Last, (*pebble.Iterator).Prev, -1)
+	return p.versions(h.FirstVersion, from, -1)
 }
 
-// versions reads the versions low to high of the stream, in the direction that
-// start and move give.
-func (p *page) versions(low, high int64, start, move func(*pebble.Iterator) bool, step int64) error {
+// versions reads the versions low to high of the stream, up (step 1) or down (step -1).
+func (p *page) versions(low, high, step int64) error {
 	prefix := versionPrefix(nil, p.req.StreamId)
-	it, err := p.snap.NewIter(&pebble.IterOptions{
-		LowerBound: versionKey(nil, p.req.StreamId, low),
-		UpperBound: versionKey(nil, p.req.StreamId, high+1),
-	})
+	it, err := p.snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: versionKey(nil, p.req.StreamId, high+1)})
 	if err != nil {
 		return fmt.Errorf("read stream %q: %w", p.req.StreamId, err)
 	}
-	bodies, err := newBodies(p.snap)
+	writes, err := newWrites(p.snap)
 	if err != nil {
 		return errors.Join(fmt.Errorf("read stream %q: %w", p.req.StreamId, err), it.Close())
 	}
-	version := low
-	if step < 0 {
-		version = high
+	next, move := high, (*pebble.Iterator).Prev
+	if step > 0 {
+		next, move = low, (*pebble.Iterator).Next
 	}
-	for ok := start(it); ok; ok = move(it) {
-		if len(it.Key()) != len(prefix)+8 || len(it.Value()) != positionLen {
-			err = errMalformed
+	// The write that gave the first version that is wanted begins there or before it.
+	for ok := it.SeekLT(versionKey(nil, p.req.StreamId, next+1)); ok && low <= next && next <= high && !p.answer.HasMore; ok = move(it) {
+		if next, err = p.run(it, writes, len(prefix), next, low, high, step); err != nil {
 			break
 		}
-		var raw []byte
-		if raw, err = bodies.at(readPosition(it.Value())); err != nil {
-			break
-		}
-		if p.full(len(raw)) {
-			p.answer.HasMore = true
-			break
-		}
-		p.splice(raw)
-		version += step
 	}
-	p.answer.NextVersion = version
+	p.answer.NextVersion = next
 	if step < 0 && !p.answer.HasMore {
 		p.answer.NextVersion = -1
 	}
-	if err := errors.Join(err, bodies.close(), it.Close()); err != nil {
+	if err := errors.Join(err, writes.close(), it.Close()); err != nil {
 		return fmt.Errorf("read stream %q from version %d: %w", p.req.StreamId, p.req.FromVersion, err)
 	}
 	return nil
+}
+
+// run takes the versions from next on of the write that the iterator stands at, and returns the version after them.
+func (p *page) run(it *pebble.Iterator, writes *writes, prefix int, next, low, high, step int64) (int64, error) {
+	if len(it.Key()) != prefix+8 {
+		return next, errMalformed
+	}
+	first := int64(binary.BigEndian.Uint64(it.Key()[prefix:]))
+	s, err := readSpan(it.Value())
+	if err != nil {
+		return next, err
+	}
+	entries, err := writes.at(s.offset)
+	if err != nil {
+		return next, err
+	}
+	if last := first + int64(len(entries)) - 1; int64(len(entries)) != s.count || next < first || next > last {
+		return next, fmt.Errorf("version %d is not in the write at log offset %d, which has %d to %d", next, s.offset, first, last)
+	}
+	for i := next - first; i >= 0 && i < int64(len(entries)) && low <= next && next <= high; i += step {
+		if p.full(len(entries[i].event)) {
+			p.answer.HasMore = true
+			return next, nil
+		}
+		p.splice(entries[i])
+		next += step
+	}
+	return next, nil
 }
 
 // streams lists live streams by id.
@@ -311,41 +322,40 @@ func (p *page) all() error {
 	case p.req.AfterOffset >= 0:
 		from = position{offset: p.req.AfterOffset, index: p.req.AfterIndex}.next()
 	}
-	bodies, err := newBodies(p.snap)
+	writes, err := newWrites(p.snap)
 	if err != nil {
 		return fmt.Errorf("read all streams: %w", err)
 	}
 	found, err := newPostings(p.snap, p.req.Selector, p.budget)
 	if err != nil {
-		return errors.Join(fmt.Errorf("read all streams: %w", err), bodies.close())
+		return errors.Join(fmt.Errorf("read all streams: %w", err), writes.close())
 	}
-	err = p.matching(from, bodies, found)
+	err = p.matching(from, writes, found)
 	if found != nil {
 		err = errors.Join(err, found.close())
 	}
-	if err := errors.Join(err, bodies.close()); err != nil {
+	if err := errors.Join(err, writes.close()); err != nil {
 		return fmt.Errorf("read all streams after log offset %d: %w", p.req.AfterOffset, err)
 	}
 	return nil
 }
 
-// matching goes over the candidates: those of the indexes, or every body.
-func (p *page) matching(from position, bodies *bodies, candidates postings) error {
+// matching goes over the candidates: the writes that the indexes give, or all.
+func (p *page) matching(from position, writes *writes, candidates postings) error {
 	heads := make(map[string]core.Head)
-	accept := streamFilter(p.req.Selector)
+	ofStream, ofEvent := streamFilter(p.req.Selector), eventFilter(p.req.Selector)
 	for {
-		at, ok := from, true
+		at, ok := from.offset, true
 		var err error
 		if candidates != nil {
-			at, ok, err = candidates.seek(from)
+			at, ok, err = candidates.seek(at)
 		}
-		var raw []byte
+		var entries []entry
 		if err == nil && ok {
-			raw, at, ok, err = bodies.from(at)
+			entries, at, ok, err = writes.from(at)
 		}
 		if errors.Is(err, errSpent) {
-			before := candidates.(*intersection).reached.previous()
-			p.answer.NextOffset, p.answer.NextIndex = before.offset, before.index
+			p.answer.NextOffset, p.answer.NextIndex = candidates.(*intersection).reached-1, math.MaxInt32
 			p.answer.HasMore = true
 			return nil
 		}
@@ -359,32 +369,52 @@ func (p *page) matching(from position, bodies *bodies, candidates postings) erro
 			}
 			return nil
 		}
-		if p.spent() {
-			p.answer.HasMore = true
-			return nil
-		}
-		p.keys++
-		p.scanned += len(raw)
-		stream, version, err := peek(raw)
+		visible, err := p.visible(heads, entries, ofStream)
 		if err != nil {
-			return fmt.Errorf("event at log offset %d, index %d: %w", at.offset, at.index, err)
+			return fmt.Errorf("write at log offset %d: %w", at, err)
 		}
-		if accept(stream) {
-			hidden, err := p.hidden(heads, stream, version)
-			if err != nil {
-				return err
+		for i, e := range entries {
+			here := position{offset: at, index: int32(i)}
+			if here.before(from) {
+				continue
 			}
-			if !hidden {
-				if p.full(len(raw)) {
+			if p.spent() {
+				p.answer.HasMore = true
+				return nil
+			}
+			p.keys++
+			p.scanned += len(e.event)
+			matches := visible
+			if visible && ofEvent != nil {
+				if matches, err = ofEvent(e.event); err != nil {
+					return fmt.Errorf("event at log offset %d, index %d: %w", at, i, err)
+				}
+			}
+			if matches {
+				if p.full(len(e.event)) {
 					p.answer.HasMore = true
 					return nil
 				}
-				p.splice(raw)
+				p.splice(e)
 			}
+			p.answer.NextOffset, p.answer.NextIndex = here.offset, here.index
 		}
-		p.answer.NextOffset, p.answer.NextIndex = at.offset, at.index
-		from = at.next()
+		from = position{offset: at + 1}
 	}
+}
+
+// visible tells whether a write is of a stream that is asked for, and not hidden by a delete: a delete covers
+// whole writes.
+func (p *page) visible(heads map[string]core.Head, entries []entry, ofStream func([]byte) bool) (bool, error) {
+	if len(entries) == 0 {
+		return false, errMalformed
+	}
+	stream, version, err := peek(entries[0].event)
+	if err != nil || !ofStream(stream) {
+		return false, err
+	}
+	hidden, err := p.hidden(heads, stream, version)
+	return !hidden, err
 }
 
 // hidden tells whether a delete covers the event.
@@ -419,5 +449,31 @@ func streamFilter(sel *eventsv1.Selector) func([]byte) bool {
 			return false
 		}
 		return !whole || s == pattern
+	}
+}
+
+// eventFilter is the part of a selector that looks at an event's type and tags; nil when it accepts all.
+func eventFilter(sel *eventsv1.Selector) func(event []byte) (bool, error) {
+	if len(sel.GetEventTypes())+len(sel.GetTagsAny())+len(sel.GetTagsAll()) == 0 {
+		return nil
+	}
+	var tags []string
+	return func(event []byte) (bool, error) {
+		kind, found, err := labels(event, tags[:0])
+		if err != nil {
+			return false, err
+		}
+		tags = found
+		has := func(tag string) bool { return slices.Contains(tags, tag) }
+		if len(sel.EventTypes) > 0 && !slices.Contains(sel.EventTypes, kind) ||
+			len(sel.TagsAny) > 0 && !slices.ContainsFunc(sel.TagsAny, has) {
+			return false, nil
+		}
+		for _, tag := range sel.TagsAll {
+			if !has(tag) {
+				return false, nil
+			}
+		}
+		return true, nil
 	}
 }

@@ -6,22 +6,21 @@ import (
 )
 
 // The keys of a shard begin with one letter each. Numbers are big endian, so
-// that keys sort as the log and the versions do.
+// that keys sort as the log and the versions do. What can be is kept per write, not per
+// event: a write of a hundred events has one body, one entry by version and one by type.
 const (
-	prefixBody     = 'p' // offset(8) index(4) -> RecordedEvent
-	prefixVersion  = 's' // stream NUL version(8) -> offset(8) index(4)
+	prefixBody     = 'p' // offset(8) -> the events of the write
+	prefixVersion  = 's' // stream NUL version(8) of a write's first event -> span
 	prefixHead     = 'h' // stream -> head
 	prefixEvent    = 'i' // event id -> place
 	prefixWrite    = 'w' // write id -> memory of the write
 	prefixOutcome  = 'o' // offset(8) -> Outcome
-	prefixType     = 't' // type NUL offset(8) index(4) -> nothing
-	prefixTag      = 'g' // tag NUL offset(8) index(4) -> nothing
-	prefixCategory = 'c' // category NUL offset(8) index(4) -> nothing
+	prefixType     = 't' // type NUL offset(8) of a write with such an event -> nothing
+	prefixTag      = 'g' // tag NUL offset(8) of a write with such an event -> nothing
+	prefixCategory = 'c' // category NUL offset(8) of a write with events -> nothing
 	prefixRaw      = 'r' // offset(8) -> raw record; only of the last stretch
 	prefixMeta     = 'm' // -> meta
 )
-
-const positionLen = 12
 
 // position of an event in the log: the offset of its write and its place in it.
 type position struct {
@@ -40,25 +39,6 @@ func (p position) next() position {
 	}
 	return position{offset: p.offset, index: p.index + 1}
 }
-
-// previous is the largest position before p.
-func (p position) previous() position {
-	if p.index == 0 {
-		return position{offset: p.offset - 1, index: 1<<31 - 1}
-	}
-	return position{offset: p.offset, index: p.index - 1}
-}
-
-func appendPosition(b []byte, p position) []byte {
-	b = binary.BigEndian.AppendUint64(b, uint64(p.offset))
-	return binary.BigEndian.AppendUint32(b, uint32(p.index))
-}
-
-func readPosition(b []byte) position {
-	return position{offset: int64(binary.BigEndian.Uint64(b)), index: int32(binary.BigEndian.Uint32(b[8:]))}
-}
-
-func bodyKey(b []byte, p position) []byte { return appendPosition(append(b, prefixBody), p) }
 
 func versionPrefix(b []byte, stream string) []byte {
 	b = append(b, prefixVersion)
@@ -82,8 +62,8 @@ func termPrefix(b []byte, prefix byte, term string) []byte {
 	return append(b, 0)
 }
 
-func termKey(b []byte, prefix byte, term string, p position) []byte {
-	return appendPosition(termPrefix(b, prefix, term), p)
+func termKey(b []byte, prefix byte, term string, offset int64) []byte {
+	return binary.BigEndian.AppendUint64(termPrefix(b, prefix, term), uint64(offset))
 }
 
 // after is the first key that does not begin with prefix; prefix is not all 0xff.

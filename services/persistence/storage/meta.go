@@ -8,7 +8,7 @@ import (
 )
 
 // formatVersion of the keys and values of a shard.
-const formatVersion = 1
+const formatVersion = 2
 
 // meta is the one key that says what the other keys have come to. It is written
 // with every batch.

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,15 +17,16 @@ var errSpent = errors.New("the page's scan is spent")
 // maxTerms bounds the types and tags of one selector.
 const maxTerms = 256
 
-// postings are positions of events in log order.
+// postings are the log offsets of writes, in order.
 type postings interface {
-	// seek gives the first position at p or after it. p never goes back.
-	seek(p position) (position, bool, error)
+	// seek gives the first offset that is at least from, which never goes back.
+	seek(from int64) (int64, bool, error)
 	close() error
 }
 
 // newPostings makes the narrowest candidates that the indexes give for a
-// selector; nil when they give none and every event must be looked at.
+// selector: writes, of which not every event need match. nil when they give none
+// and every write must be looked at.
 func newPostings(r pebble.Reader, sel *eventsv1.Selector, budget int) (postings, error) {
 	if sel == nil {
 		return nil, nil
@@ -114,47 +116,47 @@ func newTerm(r pebble.Reader, prefix byte, name string) (*term, error) {
 	return &term{it: it, prefix: lower}, nil
 }
 
-func (t *term) seek(p position) (position, bool, error) {
+func (t *term) seek(from int64) (int64, bool, error) {
 	if t.begun && t.it.Valid() {
-		if at := t.current(); !at.before(p) {
+		if at := t.current(); at >= from {
 			return at, true, nil
 		}
 		if t.it.Next() {
-			if at := t.current(); !at.before(p) {
+			if at := t.current(); at >= from {
 				return at, true, nil
 			}
 		}
 	}
 	if t.begun && !t.it.Valid() {
-		return position{}, false, t.it.Error()
+		return 0, false, t.it.Error()
 	}
 	t.begun = true
-	t.key = appendPosition(append(t.key[:0], t.prefix...), p)
+	t.key = binary.BigEndian.AppendUint64(append(t.key[:0], t.prefix...), uint64(from))
 	if !t.it.SeekGE(t.key) {
-		return position{}, false, t.it.Error()
+		return 0, false, t.it.Error()
 	}
 	return t.current(), true, nil
 }
 
-func (t *term) current() position {
+func (t *term) current() int64 {
 	key := t.it.Key()
-	return readPosition(key[len(key)-positionLen:])
+	return int64(binary.BigEndian.Uint64(key[len(key)-8:]))
 }
 
 func (t *term) close() error { return t.it.Close() }
 
-// union has the positions that any of its lists has.
+// union has the offsets that any of its lists has.
 type union []postings
 
-func (u union) seek(p position) (position, bool, error) {
-	var least position
+func (u union) seek(from int64) (int64, bool, error) {
+	var least int64
 	found := false
 	for _, list := range u {
-		at, ok, err := list.seek(p)
+		at, ok, err := list.seek(from)
 		if err != nil {
-			return position{}, false, err
+			return 0, false, err
 		}
-		if ok && (!found || at.before(least)) {
+		if ok && (!found || at < least) {
 			least, found = at, true
 		}
 	}
@@ -163,33 +165,33 @@ func (u union) seek(p position) (position, bool, error) {
 
 func (u union) close() error { return closeAll(u) }
 
-// intersection has the positions that all of its lists have: each in turn is
+// intersection has the offsets that all of its lists have: each in turn is
 // moved up to where the others are, until they agree.
 type intersection struct {
 	lists []postings
 	// steps of at most budget.
 	steps, budget int
-	// reached is a position before which nothing more is to be found.
-	reached position
+	// reached is an offset before which nothing more is to be found.
+	reached int64
 }
 
 // seek implements postings; with errSpent, reached says how far it came.
-func (s *intersection) seek(p position) (position, bool, error) {
+func (s *intersection) seek(from int64) (int64, bool, error) {
 	for agreed := 0; ; {
 		for _, list := range s.lists {
 			if s.steps++; s.steps > s.budget {
-				s.reached = p
-				return position{}, false, errSpent
+				s.reached = from
+				return 0, false, errSpent
 			}
-			at, ok, err := list.seek(p)
+			at, ok, err := list.seek(from)
 			if err != nil || !ok {
-				return position{}, false, err
+				return 0, false, err
 			}
-			if at != p {
-				p, agreed = at, 0
+			if at != from {
+				from, agreed = at, 0
 			}
 			if agreed++; agreed == len(s.lists) {
-				return p, true, nil
+				return from, true, nil
 			}
 		}
 	}

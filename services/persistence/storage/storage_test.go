@@ -413,22 +413,23 @@ func TestPagesAreBoundedWhenNothingMatches(t *testing.T) {
 
 // Every kind of damage is found.
 func TestCheckFindsDamage(t *testing.T) {
-	at := position{offset: 3, index: 0}
+	const at = 3
+	body := offsetKey(nil, prefixBody, at)
 	for name, damage := range map[string]func(*pebble.Batch) error{
-		"lost body":    func(b *pebble.Batch) error { return b.Delete(bodyKey(nil, at), nil) },
+		"lost body":    func(b *pebble.Batch) error { return b.Delete(body, nil) },
 		"lost version": func(b *pebble.Batch) error { return b.Delete(versionKey(nil, "orders-1", 0), nil) },
 		"lost id":      func(b *pebble.Batch) error { return b.Delete(nameKey(nil, prefixEvent, "e1.0"), nil) },
 		"lost outcome": func(b *pebble.Batch) error { return b.Delete(offsetKey(nil, prefixOutcome, 5), nil) },
 		"lost head":    func(b *pebble.Batch) error { return b.Delete(nameKey(nil, prefixHead, "orders-1"), nil) },
 		"lost tag": func(b *pebble.Batch) error {
-			return b.Delete(termKey(nil, prefixTag, "m0", position{offset: 3, index: 1}), nil)
+			return b.Delete(termKey(nil, prefixTag, "m0", at), nil)
 		},
 		"surplus type": func(b *pebble.Batch) error { return b.Set(termKey(nil, prefixType, "x", at), nil, nil) },
 		"surplus id": func(b *pebble.Batch) error {
 			return b.Set(nameKey(nil, prefixEvent, "x"), appendPlace(nil, core.Place{Stream: "s"}), nil)
 		},
 		"surplus version": func(b *pebble.Batch) error {
-			return b.Set(versionKey(nil, "orders-1", 77), appendPosition(nil, at), nil)
+			return b.Set(versionKey(nil, "orders-1", 77), appendSpan(nil, span{offset: at, count: 1}), nil)
 		},
 		"wrong head": func(b *pebble.Batch) error {
 			return b.Set(nameKey(nil, prefixHead, "orders-1"), appendHead(nil, core.Head{State: core.Live, Version: 2}), nil)
@@ -437,7 +438,11 @@ func TestCheckFindsDamage(t *testing.T) {
 			return b.Set(nameKey(nil, prefixWrite, "w1"), appendWrite(nil, core.Write{Offset: 4}), nil)
 		},
 		"broken outcome": func(b *pebble.Batch) error { return b.Set(offsetKey(nil, prefixOutcome, 5), []byte{1}, nil) },
-		"broken body":    func(b *pebble.Batch) error { return b.Set(bodyKey(nil, at), []byte{1}, nil) },
+		"shorter write": func(b *pebble.Batch) error {
+			return b.Set(versionKey(nil, "orders-1", 0), appendSpan(nil, span{offset: at, count: 1}), nil)
+		},
+		"empty write": func(b *pebble.Batch) error { return b.Set(body, nil, nil) },
+		"broken body": func(b *pebble.Batch) error { return b.Set(body, []byte{1}, nil) },
 		"impossible head": func(b *pebble.Batch) error {
 			return b.Set(nameKey(nil, prefixHead, "q"), appendHead(nil, core.Head{State: core.Live, Version: -1}), nil)
 		},
