@@ -58,7 +58,7 @@ func Append(req *apiv1.AppendRequest, limits Limits, random [16]byte, nowMS int6
 	w.BodyHash = bodyHash(w)
 	for i, e := range w.Events {
 		if e.EventId == "" {
-			e.EventId = eventID(w.WriteId, i)
+			e.EventId = eventID(w.WriteId, req.GetIdempotencyKey() != "", i)
 		}
 	}
 	return w, nil
@@ -115,7 +115,7 @@ func write(attempt, stream string, kind eventsv1.CommandKind, expected *int64, k
 	if err := ExpectedVersion(version); err != nil {
 		return nil, Malformed("%s: %v", attempt, err).About(stream)
 	}
-	id := hex.EncodeToString(random[:])
+	id := freshID(random, nowMS)
 	if key != "" {
 		if err := name("Idempotency-Key", key, MaxKey); err != nil {
 			return nil, Malformed("%s: %v", attempt, err).About(stream)
@@ -219,15 +219,33 @@ func writeID(stream, key string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// eventID is the id of an event to which the client gave none: a UUIDv8 that
-// follows from its write and place, so that a retry makes the same.
-func eventID(writeID string, index int) string {
+// freshID is the identity of a write without a key: the time, then chance. Ids that grow with
+// time are neighbours in every index.
+func freshID(random [16]byte, nowMS int64) string {
+	return hex.EncodeToString(append(timeBytes(nowMS), random[6:]...))
+}
+
+// timeBytes are the 48 bits of time that a UUIDv7 begins with.
+func timeBytes(ms int64) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(ms))[2:] //nolint:gosec // after 1970
+}
+
+// eventID is the id of an event to which the client gave none. It follows from its write and
+// place, so that a retry makes the same: with a key a UUIDv8 that tells nothing, without one a
+// UUIDv7 with the time of the write, whose events sort by their place.
+func eventID(writeID string, keyed bool, index int) string {
 	h := sha256.New()
 	put(h, "exesdb event")
 	put(h, writeID)
 	putInt(h, int64(index))
 	id := h.Sum(nil)[:16]
-	id[6] = id[6]&0x0f | 0x80
+	version := byte(0x80)
+	if written, err := hex.DecodeString(writeID); !keyed && err == nil && len(written) == len(id) {
+		copy(id, written[:6])
+		binary.BigEndian.PutUint16(id[6:], uint16(index)) //nolint:gosec // the lower bits; the hash tells the others
+		version = 0x70
+	}
+	id[6] = id[6]&0x0f | version
 	id[8] = id[8]&0x3f | 0x80
 	text := hex.EncodeToString(id)
 	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]

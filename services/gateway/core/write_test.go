@@ -164,6 +164,24 @@ func TestRetriesAreRecognised(t *testing.T) {
 	if id := first.GetEvents()[0].GetEventId(); len(id) != 36 || id[14] != '8' || !strings.ContainsRune("89ab", rune(id[19])) {
 		t.Fatalf("event id %q is not a UUIDv8", id)
 	}
+	// Without a key: UUIDv7 of the write's time, in the order of the events, each its own.
+	const now = int64(0x0123456789ab)
+	chance := func(last byte) *eventsv1.StreamWriteRequested {
+		w, err := Append(unkeyed, DefaultLimits(), [16]byte{0: 9, 15: last}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	ids := []string{chance(1).GetEvents()[0].GetEventId(), chance(1).GetEvents()[1].GetEventId(), chance(2).GetEvents()[0].GetEventId()}
+	for _, id := range ids {
+		if len(id) != 36 || !strings.HasPrefix(id, "01234567-89ab-7") || !strings.ContainsRune("89ab", rune(id[19])) {
+			t.Errorf("event id %q is not the UUIDv7 of that time", id)
+		}
+	}
+	if ids[0] >= ids[1] || ids[0] == ids[2] || !strings.HasPrefix(chance(1).GetWriteId(), "0123456789ab") {
+		t.Errorf("event ids %v of write %s", ids, chance(1).GetWriteId())
+	}
 	if writeID("a", "bc") == writeID("ab", "c") {
 		t.Fatal("stream and key run together")
 	}
