@@ -251,38 +251,54 @@ func TestRepeatedAcknowledgements(t *testing.T) {
 	}
 }
 
-// One acknowledgement is lost at first: the next one shows the gap, and it is
-// found when the store, or its next owner, publishes it again.
-func TestMissingAcknowledgementIsReportedAndFound(t *testing.T) {
-	w := newWorld(t)
-	var lost *eventsv1.WriteAcknowledged
-	w.store(func(s *store, ack *eventsv1.WriteAcknowledged) {
-		if ack.GetWriteId() == "lost" {
-			lost = ack
-			return
-		}
-		acknowledge(s, ack)
-		if ack.GetWriteId() == "after" { // a new owner begins where the old one had kept its place
-			acknowledge(s, lost)
-			acknowledge(s, ack)
-		}
+// One answer is lost at first: the next one shows the gap, and it is found when the
+// store, or its next owner, publishes it again.
+func TestMissingAnswerIsReportedAndFound(t *testing.T) {
+	for kind, publish := range map[string]func(*store, *eventsv1.WriteAcknowledged){
+		"acknowledgement": acknowledge,
+		"rejection":       reject,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t)
+			var lost *eventsv1.WriteAcknowledged
+			w.store(func(s *store, ack *eventsv1.WriteAcknowledged) {
+				if ack.GetWriteId() == "lost" {
+					lost = ack
+					return
+				}
+				publish(s, ack)
+				if ack.GetWriteId() == "after" { // a new owner begins where the old one had kept its place
+					publish(s, lost)
+					publish(s, ack)
+				}
+			})
+			if _, err := w.backend.Write(w.ctx, write("s", "before")); err != nil {
+				t.Fatal(err)
+			}
+			waitLost, err := w.backend.Start(w.ctx, write("s", "lost"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			version := func(o core.Outcome) int64 { return o.Acknowledged.GetNewVersion() + o.Rejected.GetActualVersion() }
+			if o, err := w.backend.Write(w.ctx, write("s", "after")); err != nil || version(o) != 2 {
+				t.Fatalf("after the gap: %v, %v", o, err)
+			}
+			if o, err := waitLost(); err != nil || version(o) != 1 {
+				t.Fatalf("in the gap: %v, %v", o, err)
+			}
+			if n := testutil.ToFloat64(w.backend.counts.gaps); n != 1 {
+				t.Fatalf("%v gaps are reported, want 1", n)
+			}
+		})
+	}
+}
+
+// reject answers with a rejection at the place of the acknowledgement.
+func reject(s *store, ack *eventsv1.WriteAcknowledged) {
+	s.w.publish(registry.WriteRejected, ack.GetShard(), &eventsv1.WriteRejected{
+		WriteId: ack.GetWriteId(), ReplyTo: ack.GetReplyTo(), Reason: eventsv1.RejectReason_REJECT_REASON_WRONG_EXPECTED_VERSION,
+		ActualVersion: ack.GetNewVersion(), LogOffset: ack.GetLogOffset(), PreviousRejectedOffset: ack.GetPreviousAcknowledgedOffset(),
 	})
-	if _, err := w.backend.Write(w.ctx, write("s", "before")); err != nil {
-		t.Fatal(err)
-	}
-	waitLost, err := w.backend.Start(w.ctx, write("s", "lost"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o, err := w.backend.Write(w.ctx, write("s", "after")); err != nil || o.Acknowledged.GetNewVersion() != 2 {
-		t.Fatalf("after the gap: %v, %v", o, err)
-	}
-	if o, err := waitLost(); err != nil || o.Acknowledged.GetNewVersion() != 1 {
-		t.Fatalf("in the gap: %v, %v", o, err)
-	}
-	if n := testutil.ToFloat64(w.backend.counts.gaps); n != 1 {
-		t.Fatalf("%v gaps are reported, want 1", n)
-	}
 }
 
 func TestRejectionsAreAnswered(t *testing.T) {
@@ -303,16 +319,20 @@ func TestRetriesShareAnAnswerAndReusedKeysDoNot(t *testing.T) {
 	release := make(chan struct{})
 	requested := make(chan struct{}, 3)
 	first := true
+	free := sync.OnceFunc(func() { close(release) })
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	defer free()
 	w.store(func(s *store, ack *eventsv1.WriteAcknowledged) {
 		requested <- struct{}{}
 		if !first {
 			return // the later ones are never answered on their own
 		}
 		first = false
-		go func() {
+		answering.Go(func() {
 			<-release
 			acknowledge(s, ack)
-		}()
+		})
 	})
 	one, err := w.backend.Start(w.ctx, write("s", "w"))
 	if err != nil {
@@ -332,7 +352,7 @@ func TestRetriesShareAnAnswerAndReusedKeysDoNot(t *testing.T) {
 	}
 	<-requested
 	<-requested
-	close(release)
+	free()
 	for _, wait := range []func() (core.Outcome, error){one, two} {
 		if o, err := wait(); err != nil || o.Acknowledged.GetWriteId() != "w" {
 			t.Fatalf("%v, %v", o, err)
