@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Command gotests reads what `go test -json` wrote, prints the output of what failed, and ends with one line of counts:
-// passed, failed, skipped. A test with subtests counts through them; a failure that belongs to no test (a build, a panic, a
+// Command gotests reads what `go test -json` wrote, prints the output of what failed, then the reason of each failure on
+// a few lines, and ends with one line of counts: passed, failed, skipped. A test with subtests counts through them; a failure that belongs to no test (a build, a panic, a
 // timeout) counts as one.
 package main
 
@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -24,8 +25,15 @@ type event struct {
 
 type test struct{ pkg, name string }
 
-// outputLines is how much of a failure is shown: its end, where the reason is.
-const outputLines = 60
+// outputLines is how much of a failure is shown: its end. reasonLines is how much of what its checks say stands in the
+// summary: the beginning.
+const (
+	outputLines = 60
+	reasonLines = 4
+)
+
+// check is a line that a test's own check wrote; the output of processes, which the harness repeats, is none.
+var check = regexp.MustCompile(`^\s+(\w+\.go:\d+): `)
 
 func main() {
 	if len(os.Args) != 2 {
@@ -43,6 +51,7 @@ func main() {
 	result := make(map[test]string)
 	parent := make(map[test]bool)
 	output := make(map[test][]string)
+	reasons := make(map[test][]string)
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
@@ -58,6 +67,9 @@ func main() {
 		switch e.Action {
 		case "output", "build-output":
 			output[t] = append(output[t], e.Output)
+			if check.MatchString(e.Output) && !strings.Contains(e.Output, " the last output of ") && len(reasons[t]) < reasonLines {
+				reasons[t] = append(reasons[t], e.Output[:min(len(e.Output), 400)])
+			}
 			if len(output[t]) > outputLines {
 				output[t] = output[t][1:]
 			}
@@ -87,6 +99,7 @@ func main() {
 	}
 
 	var passed, failed, skipped int
+	var summary strings.Builder
 	below := func(t test) bool { // a failure that a finer one accounts for
 		return slices.ContainsFunc(order, func(o test) bool {
 			if o == t || o.pkg != t.pkg || result[o] != "fail" && result[o] != "unfinished" {
@@ -111,7 +124,9 @@ func main() {
 			}
 			failed++
 			fmt.Printf("--- FAIL: %s %s (%s)\n%s\n", t.pkg, t.name, result[t], strings.Join(output[t], ""))
+			fmt.Fprintf(&summary, "FAILED: %s %s\n%s\n", t.pkg, t.name, strings.TrimRight(strings.Join(reasons[t], ""), "\n"))
 		}
 	}
+	fmt.Print(summary.String())
 	fmt.Println(passed, failed, skipped)
 }

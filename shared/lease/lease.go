@@ -35,10 +35,14 @@ return 0`)
 // Client makes campaigns for one instance.
 type Client struct {
 	redis   redis.UniversalClient
+	addr    string
 	storeID string
 	holder  string
 	ttl     time.Duration
 	log     *slog.Logger
+
+	mu      sync.Mutex
+	trouble error // what Redis's newest silence was; nil while it answers
 }
 
 // NewClient connects lazily: a Redis that starts later is found later.
@@ -48,7 +52,44 @@ func NewClient(addr, storeID, holder string, ttl time.Duration, log *slog.Logger
 		Addr: addr, MaxRetries: -1,
 		DialTimeout: ttl / 2, ReadTimeout: ttl / 2, WriteTimeout: ttl / 2,
 	})
-	return &Client{redis: rdb, storeID: storeID, holder: holder, ttl: ttl, log: log}
+	return &Client{redis: rdb, addr: addr, storeID: storeID, holder: holder, ttl: ttl, log: log}
+}
+
+// The library writes a line to stderr for each failed dial; answered says it once, in the instance's log.
+func init() { redis.SetLogger(mute{}) } //nolint:gochecknoinits // the library's logger is a global
+
+type mute struct{}
+
+func (mute) Printf(context.Context, string, ...any) {}
+
+// answered takes the result of a command and tells the log when Redis falls silent, and when it is back.
+func (c *Client) answered(ctx context.Context, err error) {
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return // ours, not Redis's
+	}
+	c.mu.Lock()
+	was := c.trouble
+	c.trouble = err
+	c.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		c.log.Warn("redis does not answer; leases stay as they are", "addr", c.addr, "error", err)
+	case err == nil && was != nil:
+		c.log.Warn("redis answers again", "addr", c.addr)
+	}
+}
+
+// Explain adds to what an instance waits for that Redis does not answer, if that is so.
+func (c *Client) Explain(waiting string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if waiting == "" || c.trouble == nil {
+		return waiting
+	}
+	return fmt.Sprintf("%s (Redis at %s does not answer: %v)", waiting, c.addr, c.trouble)
 }
 
 // Healthy asks Redis whether it answers.
@@ -148,10 +189,10 @@ func (c *Campaign) step(ctx context.Context) {
 	held, _ := c.Held()
 	if held {
 		state, err := renew.Run(ctx, c.client.redis, []string{c.key}, c.client.holder, c.client.ttl.Milliseconds()).Int()
+		c.client.answered(ctx, err)
 		switch {
-		case err != nil:
-			c.client.log.Debug("renew lease: redis does not answer, going on", "role", c.Role, "shard", c.Shard, "error", err)
-		case state == 1:
+		case err != nil || state == 1: // without an answer it goes on
+
 		case state == 0:
 			c.set(false)
 		default: // expired or wiped: whoever sets it first has it
@@ -169,9 +210,7 @@ func (c *Campaign) step(ctx context.Context) {
 
 func (c *Campaign) acquire(ctx context.Context) bool {
 	_, err := c.client.redis.SetArgs(ctx, c.key, c.client.holder, redis.SetArgs{Mode: "NX", TTL: c.client.ttl}).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		c.client.log.Debug("acquire lease: redis does not answer", "role", c.Role, "shard", c.Shard, "error", err)
-	}
+	c.client.answered(ctx, err)
 	c.mu.Lock()
 	c.others = errors.Is(err, redis.Nil)
 	c.mu.Unlock()

@@ -221,7 +221,7 @@ func (i *Instance) ReadyWhile(ctx context.Context, every time.Duration, services
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		w := waiting()
+		w := i.Leases.Explain(waiting())
 		i.setReady(w == "", w, services)
 		select {
 		case <-tick.C:
