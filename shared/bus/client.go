@@ -27,6 +27,9 @@ type topicPartition struct {
 	partition int32
 }
 
+// quietFor is how long Kafka may take to answer before the log says so.
+const quietFor = 2 * time.Second
+
 // Dial connects to the cluster, and keeps trying until ctx is done, since Kafka may
 // start later than we do. The error then names the addresses and what to do.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
@@ -39,6 +42,8 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	var pause backoff
+	silence := time.NewTimer(quietFor)
+	defer silence.Stop()
 	for {
 		sc, err := callLate(ctx, func() (sarama.Client, error) { return sarama.NewClient(cfg.Brokers, base) },
 			func(sc sarama.Client) { _ = sc.Close() })
@@ -46,6 +51,11 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 			return &Client{cfg: cfg, base: base, sarama: sc, leaders: map[topicPartition]string{}}, nil
 		}
 		cfg.retrying("connect to kafka", err)
+		select {
+		case <-silence.C: // once
+			cfg.Log.Warn("kafka does not answer; waiting for it", "brokers", strings.Join(cfg.Brokers, ", "), "error", err)
+		default:
+		}
 		if !pause.wait(ctx, time.Time{}) {
 			return nil, fmt.Errorf("connect to kafka at %s: %w (last attempt: %w): start Kafka there or set KAFKA_BROKERS to where it runs",
 				strings.Join(cfg.Brokers, ", "), ctx.Err(), err)
