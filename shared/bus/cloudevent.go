@@ -46,9 +46,18 @@ const sourcePrefix = "/exesdb/"
 // EventSource is the source of a node's events: it names the store and the node.
 func EventSource(storeID, node string) string { return sourcePrefix + storeID + "/" + node }
 
-// EventID is the id of a node's event: it tells incarnation and sequence.
-func EventID(node string, incarnation, sequence uint64) string {
-	return node + "-" + strconv.FormatUint(incarnation, 36) + "-" + strconv.FormatUint(sequence, 36)
+// EventIDs makes the ids of a node's events: they tell node, incarnation and sequence.
+type EventIDs struct{ prefix string }
+
+// NewEventIDs makes those of one start of a node.
+func NewEventIDs(node string, incarnation uint64) EventIDs {
+	return EventIDs{node + "-" + strconv.FormatUint(incarnation, 36) + "-"}
+}
+
+// Of is the id of the event with that sequence.
+func (e EventIDs) Of(sequence uint64) string {
+	var scratch [96]byte
+	return string(strconv.AppendUint(append(scratch[:0], e.prefix...), sequence, 36))
 }
 
 // Slim is the envelope without what its id and source tell already. ParseEvent reads both forms alike.

@@ -43,7 +43,7 @@ func TestEventHeaders(t *testing.T) {
 // A slim envelope is read as the full one; an id or a source of another form tells nothing, and does no harm.
 func TestSlimEnvelope(t *testing.T) {
 	full := Event{
-		ID: EventID("store-0", 1<<64-1, 36), Source: EventSource("orders", "store-0"), Type: "write_acknowledged",
+		ID: NewEventIDs("store-0", 1<<64-1).Of(36), Source: EventSource("orders", "store-0"), Type: "write_acknowledged",
 		StoreID: "orders", Node: "store-0", Incarnation: 1<<64 - 1, Sequence: 36,
 	}
 	slim := full.Slim()

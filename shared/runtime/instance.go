@@ -41,6 +41,7 @@ type Instance struct {
 	incarnation uint64 // when it started, in nanoseconds: a restart is newer
 	sequence    atomic.Uint64
 	source      string
+	ids         bus.EventIDs
 	topics      map[string]topic
 	publisher   message.Publisher
 	admin       *admin
@@ -67,6 +68,7 @@ func Open(ctx context.Context, system registry.System, cfg config.Common) (*Inst
 		source:      bus.EventSource(cfg.StoreID, cfg.Node), topics: topicsOf(cfg.StoreID),
 		waiting: "start", changed: make(chan struct{}, 1),
 	}
+	i.ids = bus.NewEventIDs(cfg.Node, i.incarnation)
 	client, err := bus.Dial(ctx, i.busConfig())
 	if err != nil {
 		return nil, err
@@ -157,7 +159,7 @@ func (i *Instance) Record(event, key string, partition int32, msg proto.Message)
 func (i *Instance) envelope(event, subject string) bus.Event {
 	seq := i.sequence.Add(1)
 	return bus.Event{
-		ID:     bus.EventID(i.Config.Node, i.incarnation, seq),
+		ID:     i.ids.Of(seq),
 		Source: i.source, Type: event, Subject: subject, Time: time.Now(),
 		StoreID: i.Config.StoreID, Node: i.Config.Node, Incarnation: i.incarnation, Sequence: seq,
 	}

@@ -7,7 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -84,24 +84,28 @@ func Delete(req *apiv1.DeleteStreamRequest, random [16]byte, nowMS int64) (*even
 	return w, nil
 }
 
-// AppendAttempt says in errors what was attempted.
+// AppendAttempt says in errors what was attempted. Every append asks for it, so it costs one allocation.
 func AppendAttempt(stream string, events int) string {
-	if events == 1 {
-		return fmt.Sprintf("append 1 event to stream %s", Quote(stream))
+	b := strconv.AppendInt(append(make([]byte, 0, 64+len(stream)), "append "...), int64(events), 10)
+	b = append(b, " event"...)
+	if events != 1 {
+		b = append(b, 's')
 	}
-	return fmt.Sprintf("append %d events to stream %s", events, Quote(stream))
+	return string(appendQuote(append(b, " to stream "...), stream))
 }
 
 // DeleteAttempt says in errors what was attempted.
 func DeleteAttempt(stream string) string { return "delete stream " + Quote(stream) }
 
 // Quote shows a client's text in an error: quoted, and shortened.
-func Quote(s string) string {
+func Quote(s string) string { return string(appendQuote(nil, s)) }
+
+func appendQuote(b []byte, s string) []byte {
 	const most = 80
 	if len(s) > most {
-		return fmt.Sprintf("%q… (%d bytes)", s[:most], len(s))
+		return fmt.Appendf(strconv.AppendQuote(b, s[:most]), "… (%d bytes)", len(s))
 	}
-	return fmt.Sprintf("%q", s)
+	return strconv.AppendQuote(b, s)
 }
 
 func write(attempt, stream string, kind eventsv1.CommandKind, expected *int64, key string, random [16]byte, nowMS int64) (*eventsv1.StreamWriteRequested, error) {
@@ -115,7 +119,7 @@ func write(attempt, stream string, kind eventsv1.CommandKind, expected *int64, k
 	if err := ExpectedVersion(version); err != nil {
 		return nil, Malformed("%s: %v", attempt, err).About(stream)
 	}
-	id := freshID(random, nowMS)
+	id := hex.EncodeToString(random[:])
 	if key != "" {
 		if err := name("Idempotency-Key", key, MaxKey); err != nil {
 			return nil, Malformed("%s: %v", attempt, err).About(stream)
@@ -212,81 +216,74 @@ func jsonObject(b []byte) bool {
 
 // writeID is the identity of the write with that key: 128 bits in hex.
 func writeID(stream, key string) string {
-	h := sha256.New()
-	put(h, "exesdb write")
-	put(h, stream)
-	put(h, key)
-	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
-// freshID is the identity of a write without a key: the time, then chance. Ids that grow with
-// time are neighbours in every index.
-func freshID(random [16]byte, nowMS int64) string {
-	return hex.EncodeToString(append(timeBytes(nowMS), random[6:]...))
-}
-
-// timeBytes are the 48 bits of time that a UUIDv7 begins with.
-func timeBytes(ms int64) []byte {
-	return binary.BigEndian.AppendUint64(nil, uint64(ms))[2:] //nolint:gosec // after 1970
+	id := sum(put(put(put(nil, "exesdb write"), stream), key))
+	return hex.EncodeToString(id[:16])
 }
 
 // eventID is the id of an event to which the client gave none. It follows from its write and
 // place, so that a retry makes the same: with a key a UUIDv8 that tells nothing, without one a
-// UUIDv7 with the time of the write, whose events sort by their place.
+// UUIDv7 with the time of its write's, whose events sort by their place.
 func eventID(writeID string, keyed bool, index int) string {
-	h := sha256.New()
-	put(h, "exesdb event")
-	put(h, writeID)
-	putInt(h, int64(index))
-	id := h.Sum(nil)[:16]
+	var scratch [96]byte
+	hash := sum(putInt(put(put(scratch[:0], "exesdb event"), writeID), int64(index)))
+	id := hash[:16]
 	version := byte(0x80)
-	if written, err := hex.DecodeString(writeID); !keyed && err == nil && len(written) == len(id) {
-		copy(id, written[:6])
+	var written [16]byte
+	if n, err := hex.AppendDecode(written[:0], []byte(writeID)); !keyed && err == nil && len(n) == len(written) {
+		copy(id, n[:6])
 		binary.BigEndian.PutUint16(id[6:], uint16(index)) //nolint:gosec // the lower bits; the hash tells the others
 		version = 0x70
 	}
 	id[6] = id[6]&0x0f | version
 	id[8] = id[8]&0x3f | 0x80
-	text := hex.EncodeToString(id)
-	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
+	var text [36]byte
+	at := 0
+	for i, n := range [...]int{4, 2, 2, 2, 6} {
+		if i > 0 {
+			text[at] = '-'
+			at++
+		}
+		at += hex.Encode(text[at:], id[:n])
+		id = id[n:]
+	}
+	return string(text[:])
 }
 
 // bodyHash tells a retry from a reused key: SHA-256 over what the client sent,
 // every part with its length in front. Event ids are those that the client gave.
 func bodyHash(w *eventsv1.StreamWriteRequested) []byte {
-	h := sha256.New()
-	put(h, "exesdb body 1")
-	put(h, w.GetStreamId())
-	putInt(h, int64(w.GetKind()))
-	putInt(h, w.GetExpectedVersion())
-	putInt(h, int64(len(w.GetEvents())))
+	size := 256
 	for _, e := range w.GetEvents() {
-		put(h, e.GetEventId())
-		put(h, e.GetEventType())
+		size += 128 + len(e.GetData()) + len(e.GetMetadata())
+	}
+	b := put(put(make([]byte, 0, size), "exesdb body 1"), w.GetStreamId())
+	b = putInt(b, int64(w.GetKind()))
+	b = putInt(b, w.GetExpectedVersion())
+	b = putInt(b, int64(len(w.GetEvents())))
+	for _, e := range w.GetEvents() {
+		b = put(put(b, e.GetEventId()), e.GetEventType())
+		kind := int64(0)
 		if e.GetBinary() {
-			putInt(h, 1)
-		} else {
-			putInt(h, 0)
+			kind = 1
 		}
-		putBytes(h, e.GetData())
-		putBytes(h, e.GetMetadata())
-		putInt(h, int64(len(e.GetTags())))
+		b = putInt(b, kind)
+		b = put(put(b, e.GetData()), e.GetMetadata())
+		b = putInt(b, int64(len(e.GetTags())))
 		for _, tag := range e.GetTags() {
-			put(h, tag)
+			b = put(b, tag)
 		}
 	}
-	return h.Sum(nil)
+	hash := sum(b)
+	return hash[:]
 }
 
-func put(h hash.Hash, s string) { putBytes(h, []byte(s)) }
+func sum(b []byte) [sha256.Size]byte { return sha256.Sum256(b) }
 
-func putBytes(h hash.Hash, b []byte) {
-	putInt(h, int64(len(b)))
-	h.Write(b)
+// put appends a part of what is hashed, with its length in front.
+func put[T string | []byte](b []byte, part T) []byte {
+	return append(putInt(b, int64(len(part))), part...)
 }
 
-func putInt(h hash.Hash, v int64) {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], uint64(v)) //nolint:gosec // the bits count
-	h.Write(b[:])
+func putInt(b []byte, v int64) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(v)) //nolint:gosec // the bits count
 }

@@ -165,9 +165,8 @@ func TestRetriesAreRecognised(t *testing.T) {
 		t.Fatalf("event id %q is not a UUIDv8", id)
 	}
 	// Without a key: UUIDv7 of the write's time, in the order of the events, each its own.
-	const now = int64(0x0123456789ab)
 	chance := func(last byte) *eventsv1.StreamWriteRequested {
-		w, err := Append(unkeyed, DefaultLimits(), [16]byte{0: 9, 15: last}, now)
+		w, err := Append(unkeyed, DefaultLimits(), [16]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0x70, 15: last}, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
