@@ -74,7 +74,7 @@ func (b *Batch) Add(state core.State, ch core.Changes, raw RawRecord) error {
 	if err := b.set(offsetKey(b.key[:0], prefixOutcome, out.LogOffset)); err != nil {
 		return err
 	}
-	return b.raw(raw)
+	return b.raw(raw, ch.Events)
 }
 
 // events stores the events of a write and indexes them.
@@ -132,8 +132,8 @@ func (b *Batch) enter(n name, offset int64) error {
 	return b.set(termKey(b.key[:0], n.prefix, n.term, offset))
 }
 
-func (b *Batch) raw(r RawRecord) error {
-	b.value = appendRaw(b.value[:0], r)
+func (b *Batch) raw(r RawRecord, stored []*eventsv1.NewEvent) error {
+	b.value = appendRaw(b.value[:0], r, stored)
 	if err := b.set(offsetKey(b.key[:0], prefixRaw, r.Offset)); err != nil {
 		return err
 	}

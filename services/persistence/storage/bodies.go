@@ -106,6 +106,18 @@ func (w *writes) at(offset int64) ([]entry, error) {
 	return entries, nil
 }
 
+// data gives the data of one event of the write at a log offset.
+func (w *writes) data(offset int64, index int) ([]byte, error) {
+	entries, err := w.at(offset)
+	if err != nil {
+		return nil, err
+	}
+	if index >= len(entries) {
+		return nil, errMalformed
+	}
+	return fieldOf(entries[index].event, 5)
+}
+
 func (w *writes) close() error { return w.it.Close() }
 
 // span is the run of versions that one write gave to a stream: the value of the index by version.

@@ -97,6 +97,29 @@ func peek(raw []byte) (stream []byte, version int64, err error) {
 	return stream, version, nil
 }
 
+// fieldOf gives a field of bytes of an encoded message; nil when it is not there.
+func fieldOf(raw []byte, want protowire.Number) ([]byte, error) {
+	for len(raw) > 0 {
+		field, kind, n := protowire.ConsumeTag(raw)
+		if n < 0 {
+			return nil, errMalformed
+		}
+		raw = raw[n:]
+		if field == want && kind == protowire.BytesType {
+			value, n := protowire.ConsumeBytes(raw)
+			if n < 0 {
+				return nil, errMalformed
+			}
+			return value, nil
+		}
+		if n = protowire.ConsumeFieldValue(field, kind, raw); n < 0 {
+			return nil, errMalformed
+		}
+		raw = raw[n:]
+	}
+	return nil, nil
+}
+
 // labels reads type and tags out of an encoded RecordedEvent; the tags are appended to tags.
 func labels(raw []byte, tags []string) (eventType string, found []string, err error) {
 	for len(raw) > 0 {
