@@ -3,6 +3,7 @@ package startup
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -307,11 +308,18 @@ func TestReadinessWithShuffledAndDuplicatedEvents(t *testing.T) {
 	// With the store gone, the old words do not open the gate again.
 	s.Services["store-0"].Kill9()
 	harness.Eventually(t, 10*time.Second, "the gate closes", func() error {
-		if _, err := s.REST.Head(t.Context(), "s"); harness.Status(err) != http.StatusServiceUnavailable {
-			return fmt.Errorf("%w", err)
+		system, err := s.REST.System(t.Context())
+		if err == nil && system.Ready {
+			err = errors.New("it is ready")
 		}
-		return nil
+		return err
 	})
+	if _, err := s.REST.Append(t.Context(), harness.Append{Stream: "s", Events: one()}); harness.Status(err) != http.StatusServiceUnavailable {
+		t.Errorf("append without a store: %v", err)
+	}
+	if head, err := s.REST.Head(t.Context(), "s"); err != nil || head.Version != 0 {
+		t.Errorf("read without a store: %+v %v", head, err)
+	}
 	again()
 	for range 20 {
 		if system, err := s.REST.System(t.Context()); err != nil || system.Ready {

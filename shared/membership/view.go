@@ -80,6 +80,22 @@ func (v *View) Missing(expected []registry.System, now time.Time, window time.Du
 	return missing
 }
 
+// Serving counts the shards of which a fresh instance of the system has caught up, ready or not.
+func (v *View) Serving(system registry.System, now time.Time, window time.Duration) int {
+	shards := map[int32]struct{}{}
+	for _, n := range v.Fresh(now, window) {
+		if n.Beat.GetSystem() != string(system) {
+			continue
+		}
+		for _, s := range n.Beat.GetShards() {
+			if s.GetCaughtUp() {
+				shards[s.GetShard()] = struct{}{}
+			}
+		}
+	}
+	return len(shards)
+}
+
 // Forget drops nodes not heard for longer than the window.
 func (v *View) Forget(now time.Time, window time.Duration) {
 	for name, n := range v.nodes {

@@ -26,6 +26,7 @@ type View struct {
 	announced bool // the newest word of the control plane was system_ready
 	judged    time.Time
 	missing   []string // as of judged
+	readable  bool     // as of judged
 	leaders   map[string]*eventsv1.KhepriLeaderChanged
 }
 
@@ -73,15 +74,31 @@ const judgeEvery = 10 * time.Millisecond
 func (v *View) Ready() (bool, []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	now, window := time.Now(), Window(v.instance.Config)
-	if now.Sub(v.judged) > judgeEvery {
-		v.members.Forget(now, 10*window)
-		v.judged, v.missing = now, v.members.Missing(registry.Expected(), now, window)
-		if len(v.missing) == 0 && !v.announced {
-			v.missing = []string{string(registry.ControlPlane) + ": waiting for system_ready"}
-		}
-	}
+	v.judge()
 	return len(v.missing) == 0, v.missing
+}
+
+// Readable tells whether history is served: the system was announced, and of each
+// shard a replica is heard that has caught up. That may go on when the system is
+// not ready: a store that is gone, or a full disk, is no reason to hide what is there.
+func (v *View) Readable() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.judge()
+	return v.readable
+}
+
+func (v *View) judge() {
+	now, window := time.Now(), Window(v.instance.Config)
+	if now.Sub(v.judged) <= judgeEvery {
+		return
+	}
+	v.members.Forget(now, 10*window)
+	v.judged, v.missing = now, v.members.Missing(registry.Expected(), now, window)
+	if len(v.missing) == 0 && !v.announced {
+		v.missing = []string{string(registry.ControlPlane) + ": waiting for system_ready"}
+	}
+	v.readable = v.announced && v.members.Serving(registry.Persistence, now, window) >= int(v.instance.Config.Shards)
 }
 
 // System describes the running system.

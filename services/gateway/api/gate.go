@@ -16,6 +16,15 @@ func (s *Service) open() error {
 	return nil
 }
 
+// openFor is open; a read may pass also when a system that was ready is not for now, as long as there are replicas
+// that serve history: a full disk is no reason to hide what is there.
+func (s *Service) openFor(read bool) error {
+	if read && s.Gate.Readable() {
+		return nil
+	}
+	return s.open()
+}
+
 // authorize checks the Authorization header (or metadata) against the token.
 func (s *Service) authorize(header string) error {
 	if s.Token == "" {

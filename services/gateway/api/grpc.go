@@ -104,7 +104,13 @@ func (s *Service) admit(ctx context.Context, method string) (context.Context, er
 	if !strings.HasPrefix(method, "/"+apiv1.EventStore_ServiceDesc.ServiceName+"/") || method == apiv1.EventStore_GetSystem_FullMethodName {
 		return ctx, nil
 	}
-	return ctx, s.open()
+	return ctx, s.openFor(readMethods[method])
+}
+
+var readMethods = map[string]bool{
+	apiv1.EventStore_GetStream_FullMethodName: true, apiv1.EventStore_ListStreams_FullMethodName: true,
+	apiv1.EventStore_ReadStream_FullMethodName: true, apiv1.EventStore_ReadAll_FullMethodName: true,
+	apiv1.EventStore_Subscribe_FullMethodName: true,
 }
 
 func first(md metadata.MD, name string) string {

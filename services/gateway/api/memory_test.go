@@ -257,6 +257,8 @@ func (g *gate) Ready() (bool, []string) {
 	return len(g.missing) == 0, g.missing
 }
 
+func (g *gate) Readable() bool { ok, _ := g.Ready(); return ok }
+
 func (g *gate) System() *apiv1.GetSystemResponse {
 	ok, missing := g.Ready()
 	return &apiv1.GetSystemResponse{

@@ -161,7 +161,7 @@ func (h *rest) prepare(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return nil, core.Malformed("%s: the request comes from a web page of another origin, which may not write here", attemptOf(r))
 	}
 	if !route.always {
-		if err := h.service.open(); err != nil {
+		if err := h.service.openFor(r.Method == http.MethodGet || r.Method == http.MethodHead); err != nil {
 			return nil, err
 		}
 	}

@@ -38,6 +38,8 @@ type Backend interface {
 // Gate tells whether the system is ready, and what is missing if not.
 type Gate interface {
 	Ready() (ok bool, missing []string)
+	// Readable tells whether history is served, which may go on when the system is not ready.
+	Readable() bool
 }
 
 // SystemView describes the running system.

@@ -12,11 +12,12 @@ import (
 	apiv1 "github.com/exesdb/exesdb/contracts/gen/go/exesdb/api/v1"
 )
 
-// CaughtUp names the ready replicas of a shard that have caught up: the leader first.
+// CaughtUp names the replicas of a shard that have caught up: the leader first. One that is not ready, because its disk
+// is full or another of its shards is refused, still serves history.
 func CaughtUp(system *apiv1.GetSystemResponse, shard int32) []string {
 	var names []string
 	for _, n := range system.GetNodes() {
-		if n.GetSystem() != string(registry.Persistence) || !n.GetReady() {
+		if n.GetSystem() != string(registry.Persistence) {
 			continue
 		}
 		for _, s := range n.GetShards() {
