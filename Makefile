@@ -35,7 +35,7 @@ build: cli ## Build the exesdb command and every service into bin/
 
 .PHONY: test
 test: ## Test every module, with the race detector, on the embedded Kafka and Redis (TESTFLAGS=... for more flags)
-	go test -race -timeout 10m $(TESTFLAGS) work
+	go test -race -count=1 -timeout 10m $(TESTFLAGS) work
 
 .PHONY: test-real
 test-real: ## Run the acceptance suite on a real Kafka and Redis (needs Java 17, Maven, redis-server; see deployments/)

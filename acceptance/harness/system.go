@@ -50,6 +50,10 @@ type Running struct {
 	Broker, Server *Process
 
 	admin map[string]string
+	// public are the REST and gRPC addresses of the gateways, by node.
+	public map[string][2]string
+	// brokerControl is where the embedded broker's process takes faults.
+	brokerControl string
 }
 
 func newRunning(t testing.TB, o Options) *Running {
@@ -62,10 +66,11 @@ func newRunning(t testing.TB, o Options) *Running {
 	}
 	s := &Running{
 		t: t, HTTPAddr: FreeAddr(t), GRPCAddr: FreeAddr(t), StoreID: "exesdb", Shards: o.Shards, DataDir: o.DataDir,
-		Services: map[string]*Process{}, admin: map[string]string{},
+		Services: map[string]*Process{}, admin: map[string]string{}, public: map[string][2]string{},
 	}
 	if kafka, redis, given := Real(); given {
 		s.Kafka, s.Redis, s.StoreID = kafka, redis, uniqueStore(t)
+		dropTopics(t, s.Kafka, s.StoreID)
 	} else {
 		s.Kafka, s.Redis = FreeAddr(t), FreeAddr(t)
 	}
@@ -126,7 +131,8 @@ func PrepareApart(t testing.TB, o Options) *Running {
 	t.Helper()
 	s := newRunning(t, o)
 	if _, _, given := Real(); !given {
-		s.Broker = NewProcess(t, "kafka", "infra", "-kafka", s.Kafka, "-dir", filepath.Join(s.DataDir, "broker"))
+		s.brokerControl = FreeAddr(t)
+		s.Broker = NewProcess(t, "kafka", "infra", "-kafka", s.Kafka, "-dir", filepath.Join(s.DataDir, "broker"), "-control", s.brokerControl)
 		s.Server = NewProcess(t, "redis", "infra", "-redis", s.Redis)
 		s.Broker.Start()
 		s.Server.Start()
@@ -154,6 +160,7 @@ func (s *Running) Prepare(system registry.System, n int, o Options) *Process {
 		if n > 0 {
 			http, grpc = FreeAddr(s.t), FreeAddr(s.t)
 		}
+		s.public[node] = [2]string{http, grpc}
 		args = append(args, "--http-addr", http, "--grpc-addr", grpc)
 	case registry.Store, registry.Notification, registry.Cluster, registry.ControlPlane:
 	}
@@ -161,6 +168,15 @@ func (s *Running) Prepare(system registry.System, n int, o Options) *Process {
 	p := NewProcess(s.t, node, string(system), append(args, o.ServiceArgs[system]...)...)
 	s.Services[node] = p
 	return p
+}
+
+// Through is the same system with its clients at another gateway.
+func (s *Running) Through(node string) *Running {
+	s.t.Helper()
+	other := *s
+	other.HTTPAddr, other.GRPCAddr = s.public[node][0], s.public[node][1]
+	other.REST, other.GRPC = NewREST(other.HTTPAddr), NewGRPC(s.t, other.GRPCAddr)
+	return &other
 }
 
 // AwaitReady waits until GET /v1/system says that the system is ready, and fails when a process ends before.

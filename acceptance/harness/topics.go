@@ -126,6 +126,41 @@ func (k *Topics) Produce(event string, partition int32, records ...bus.Record) e
 	return nil
 }
 
+// Ends are the oldest and the next offset of a partition of an event's topic.
+func (k *Topics) Ends(event string, partition int32) (oldest, next int64) {
+	k.t.Helper()
+	ctx, cancel := context.WithTimeout(k.t.Context(), 10*time.Second)
+	defer cancel()
+	oldest, next, err := k.Client.Watermark(ctx, registry.Topic(k.system.StoreID, event), partition)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return oldest, next
+}
+
+// Delete removes the records of an event's topic that are there now, of all partitions, as retention does.
+func (k *Topics) Delete(event string) {
+	k.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(k.system.Kafka, ",")...))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer client.Close()
+	topic := registry.Topic(k.system.StoreID, event)
+	offsets := kadm.Offsets{}
+	for p := range k.Partitions(event) {
+		_, next := k.Ends(event, p)
+		offsets.AddOffset(topic, p, next, -1)
+	}
+	deleted, err := kadm.NewClient(client).DeleteRecords(k.t.Context(), offsets)
+	if err == nil {
+		err = deleted.Error()
+	}
+	if err != nil {
+		k.t.Fatalf("delete the records of %s: %v", topic, err)
+	}
+}
+
 // Configs are the Kafka settings of an event's topic.
 func (k *Topics) Configs(event string) map[string]string {
 	k.t.Helper()

@@ -42,6 +42,8 @@ type BrokerOptions struct {
 	DirFlag string
 	// Logger gets the broker's warnings; with none they are dropped.
 	Logger *slog.Logger
+	// Faults makes Inject work for connections too, for tests.
+	Faults bool
 }
 
 // Broker is a Kafka-protocol broker in this process: one node, no automatic topic creation.
@@ -61,6 +63,11 @@ type Broker struct {
 	ends endOffsets
 
 	closing sync.Once
+
+	// For tests: connections that may be dropped, nil without BrokerOptions.Faults; and a second node.
+	drops     *drops
+	second    sync.Once
+	secondErr error
 }
 
 // StartBroker opens the log in o.Dir, however it was left, and listens on o.Addr. A port or a directory in use is an
@@ -84,9 +91,12 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{dir: o.Dir, log: o.Logger}
+	if o.Faults {
+		b.drops = &drops{all: map[*drop]bool{}}
+	}
 	opts := []kfake.Opt{
 		kfake.Ports(port),
-		kfake.ListenFn(func(string, string) (net.Listener, error) { return listen(o) }),
+		kfake.ListenFn(b.listener(o)),
 		kfake.WithLogger(kfakeLogger{o.Logger}),
 		kfake.GroupMinSessionTimeout(500 * time.Millisecond),
 	}
@@ -117,6 +127,12 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		return nil, err
 	}
 	b.addr = b.cluster.ListenAddrs()[0]
+	if o.Dir != "" {
+		if err := b.dropPlanted(); err != nil {
+			b.cluster.Close()
+			return nil, errors.Join(fmt.Errorf("repair broker log in %s: %w", o.Dir, err), b.lock.Close())
+		}
+	}
 
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
@@ -156,6 +172,23 @@ func checkAddr(o BrokerOptions) (port int, err error) {
 		return 0, fmt.Errorf("%s %q: want a port from 0 to 65535", o.AddrFlag, o.Addr)
 	}
 	return port, nil
+}
+
+// listener listens on o.Addr first, and for nodes that are added, wherever kfake says.
+func (b *Broker) listener(o BrokerOptions) func(network, addr string) (net.Listener, error) {
+	first := true
+	return func(network, addr string) (ln net.Listener, err error) {
+		if first {
+			first = false
+			ln, err = listen(o)
+		} else {
+			ln, err = net.Listen(network, addr)
+		}
+		if err == nil && b.drops != nil {
+			ln = faultyListener{ln, b.drops}
+		}
+		return ln, err
+	}
 }
 
 func listen(o BrokerOptions) (net.Listener, error) {

@@ -28,7 +28,7 @@
 //   - A partition whose last batch was dropped by retention starts again at offset 0 after any restart, clean or
 //     not. Our cursors are offsets, so this would make new writes look old. The end of each partition is therefore
 //     written down (end_offsets.json) before anything is dropped, and an emptied partition is given an empty batch in its
-//     last place before it is opened. See offsets.go.
+//     last place before it is opened, which is dropped again once it is open. See offsets.go.
 //   - Compaction deletes a partition's files and then writes them anew, so a kill in between loses every key of it.
 //     Here the files are hard-linked aside first, and put back at the next start if the rewriting was cut short. See
 //     compaction.go.

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -55,6 +58,7 @@ func (e endOffsets) write(dir string) error {
 
 // plantEnds puts an empty batch in the last place of every partition that retention has emptied, so that its next
 // record follows the ones that were there. Kafka's own compaction leaves such batches, so clients know them.
+// dropPlanted takes them away when they have served.
 func plantEnds(dir string) error {
 	ends, err := readEndOffsets(dir)
 	if err != nil || len(ends) == 0 {
@@ -95,6 +99,60 @@ func plantEnd(partition string, end int64) error {
 		return err
 	}
 	return writeSynced(segmentPath(partition, end-1), emptyBatch(end-1, time.Now()))
+}
+
+// emptyBatchTimeout bounds what takes milliseconds: a request to the broker in this process.
+const emptyBatchTimeout = 10 * time.Second
+
+// dropPlanted removes the empty batches again once the broker knows the offsets they stood for. A partition then looks
+// as it did when retention had emptied it: its oldest offset is its next. With the batch it would seem to hold a last
+// record, and whoever reads up to the end would wait for that one.
+func (b *Broker) dropPlanted() error {
+	topics, err := readTopics(b.dir)
+	if err != nil {
+		return err
+	}
+	ends := kadm.Offsets{}
+	for _, t := range topics {
+		for p := range t.Partitions {
+			end, err := plantedEnd(partitionDir(b.dir, t.Name, p))
+			if err != nil {
+				return err
+			}
+			if end > 0 {
+				ends.AddOffset(t.Name, int32(p), end, -1) //nolint:gosec // partitions are few
+			}
+		}
+	}
+	if len(ends) == 0 {
+		return nil
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.addr))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), emptyBatchTimeout)
+	defer cancel()
+	dropped, err := kadm.NewClient(client).DeleteRecords(ctx, ends)
+	if err != nil {
+		return err
+	}
+	return dropped.Error()
+}
+
+// plantedEnd is the end of a partition that holds nothing but an empty batch, also one that an earlier start left; 0 if
+// it holds anything else, or nothing.
+func plantedEnd(partition string) (int64, error) {
+	bases, err := segmentBases(partition)
+	if err != nil || len(bases) != 1 {
+		return 0, err
+	}
+	info, err := os.Stat(segmentPath(partition, bases[0]))
+	if err != nil || info.Size() != batchHeader { // a record takes more
+		return 0, err
+	}
+	return bases[0] + 1, nil
 }
 
 // emptyBatch is a record batch that takes one offset and holds no record.

@@ -45,6 +45,7 @@ type upCommand struct {
 	Kafka     string `name:"kafka-brokers" env:"KAFKA_BROKERS" help:"Use this Kafka (comma-separated) instead of the embedded broker."`
 	Redis     string `name:"redis-addr" env:"REDIS_ADDR" help:"Use this Redis instead of the embedded one."`
 	AdminAddr string `name:"admin-addr" env:"EXESDB_ADMIN_ADDR" default:"127.0.0.1:0" help:"Address of the gateway's /healthz, /readyz and /metrics; the other services take free ports."`
+	MinFree   uint64 `name:"min-free-bytes" env:"EXESDB_MIN_FREE_BYTES" default:"0" help:"Free space below which writes stop, in bytes; 0 is 256 MiB or 2% of the disk, whichever is smaller."`
 	LogLevel  string `name:"log-level" env:"EXESDB_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level that is logged (${enum})."`
 	LogFormat string `name:"log-format" env:"EXESDB_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of the log (${enum})."`
 }
@@ -147,7 +148,7 @@ func (u *upCommand) services(common config.Common) ([]service, error) {
 			return nil, err
 		}
 	}
-	p.DataDir = filepath.Join(u.DataDir, "store")
+	p.DataDir, p.MinFreeBytes = filepath.Join(u.DataDir, "store"), u.MinFree
 	g.HTTPAddr, g.GRPCAddr = u.HTTPAddr, u.GRPCAddr
 	for _, cfg := range []*config.Common{&p.Common, &s.Common, &n.Common, &c.Common, &cp.Common, &g.Common} {
 		*cfg = common

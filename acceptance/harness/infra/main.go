@@ -17,10 +17,11 @@ import (
 func main() {
 	kafka := flag.String("kafka", "", "address of the broker")
 	dir := flag.String("dir", "", "where the broker keeps its log")
+	control := flag.String("control", "", "address where tests inject faults into the broker; none when empty")
 	redis := flag.String("redis", "", "address of Redis")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *kafka, *dir, *redis)
+	err := run(ctx, *kafka, *dir, *control, *redis)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "infra:", err)
@@ -28,14 +29,19 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, kafka, dir, redis string) error {
+func run(ctx context.Context, kafka, dir, control, redis string) error {
 	if kafka != "" {
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-		broker, err := embedded.StartBroker(embedded.BrokerOptions{Addr: kafka, Dir: dir, Logger: log})
+		broker, err := embedded.StartBroker(embedded.BrokerOptions{Addr: kafka, Dir: dir, Logger: log, Faults: control != ""})
 		if err != nil {
 			return err
 		}
 		defer broker.Close()
+		if control != "" {
+			if err := serveControl(ctx, control, broker); err != nil {
+				return err
+			}
+		}
 	}
 	if redis != "" {
 		server, err := embedded.StartRedis(redis)

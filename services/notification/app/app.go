@@ -26,9 +26,10 @@ func (c *Config) Validate() error { return c.Common.Validate() }
 // Run publishes the feed of every shard that it leads, until ctx is done.
 func Run(ctx context.Context, instance *runtime.Instance, cfg *Config) error {
 	shards := make([]*feed.Shard, cfg.Shards)
+	counts := feed.NewCounts(instance.Metrics)
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range shards {
-		shards[i] = feed.NewShard(instance, int32(i)) //nolint:gosec // at most 1024
+		shards[i] = feed.NewShard(instance, counts, int32(i)) //nolint:gosec // at most 1024
 		g.Go(func() error { return shards[i].Run(ctx) })
 	}
 	instance.SetProgress(func() []*eventsv1.ShardProgress {

@@ -33,16 +33,17 @@ type Shard struct {
 	campaign  *lease.Campaign
 	log       *slog.Logger
 	producer  *bus.Producer
+	counts    *Counts
 	leading   atomic.Bool
 	published atomic.Int64
 }
 
 // NewShard makes the feed of one shard; Run publishes it.
-func NewShard(instance *runtime.Instance, shard int32) *Shard {
+func NewShard(instance *runtime.Instance, counts *Counts, shard int32) *Shard {
 	s := &Shard{
 		shard: shard, instance: instance, log: instance.Log.With("shard", shard),
 		campaign: instance.Leases.Campaign(string(registry.Notification), shard),
-		producer: bus.NewProducer(instance.Client),
+		producer: bus.NewProducer(instance.Client), counts: counts,
 	}
 	s.published.Store(-1)
 	return s
@@ -105,7 +106,7 @@ func (s *Shard) lead(ctx context.Context) error {
 			}
 		}
 	}()
-	s.published.Store(last.GetLogOffset())
+	s.published.Store(max(last.GetLogOffset(), -1))
 	s.leading.Store(true)
 	return s.publish(ctx, last)
 }
@@ -119,7 +120,7 @@ func (s *Shard) lastPublished(ctx context.Context) (*eventsv1.NotificationTrigge
 		return nil, fmt.Errorf("read the end of the feed: %w", err)
 	}
 	if oldest == next {
-		return none, nil
+		return s.emptied(none, next), nil
 	}
 	// The newest record is enough, unless somebody else wrote it: then the newest that is a notification.
 	for from, span := next-1, int64(1); ; from, span = max(oldest, from-span), 4*span {
@@ -131,9 +132,18 @@ func (s *Shard) lastPublished(ctx context.Context) (*eventsv1.NotificationTrigge
 			return last, nil
 		}
 		if from == oldest {
-			return none, nil
+			return s.emptied(none, oldest), nil
 		}
 	}
+}
+
+// emptied tells a feed that has never had a notification from one that has lost all of them to retention.
+func (s *Shard) emptied(none *eventsv1.NotificationTriggered, gone int64) *eventsv1.NotificationTriggered {
+	if gone > 0 {
+		s.log.Warn("the feed has expired, going on with the oldest acknowledgement")
+		none.LogOffset = core.Unknown
+	}
+	return none
 }
 
 // newestNotification is the last readable one from one offset to another; nil is none.
@@ -163,47 +173,105 @@ func (s *Shard) newestNotification(ctx context.Context, topic string, from, to i
 
 // publish follows acknowledgements and the log from the last notification on.
 func (s *Shard) publish(ctx context.Context, last *eventsv1.NotificationTriggered) error {
-	acks, err := s.reader(ctx, registry.WriteAcknowledged, last.GetAcknowledgedAt()+1)
+	// The acknowledgement that the last notification came from is read again: if it is there, none is missing.
+	acks, err := s.reader(ctx, registry.WriteAcknowledged, max(last.GetAcknowledgedAt(), 0))
 	if err != nil {
 		return err
 	}
 	defer acks.Close()
-	bodies, err := s.reader(ctx, registry.WriteCommandValidated, last.GetLogOffset()+1)
+	bodies, err := s.reader(ctx, registry.WriteCommandValidated, max(last.GetLogOffset(), -1)+1)
 	if err != nil {
 		return err
 	}
 	defer bodies.Close()
-	feed := core.NewFeed(s.shard, last.GetLogOffset())
-	out := batch{shard: s}
+	j := &joiner{
+		Shard: s, bodies: bodies, out: batch{shard: s},
+		feed: core.NewFeed(s.shard, last.GetLogOffset(), last.GetAcknowledgedAt()),
+	}
 	for {
 		records, err := acks.Poll(ctx)
 		if err != nil {
 			return fmt.Errorf("read acknowledgements of shard %d: %w", s.shard, err)
 		}
-		for _, r := range records {
-			var ack eventsv1.WriteAcknowledged
-			if err := proto.Unmarshal(r.Value, &ack); err != nil {
-				s.log.Error("poison acknowledgement left aside", "topic", r.Topic, "offset", r.Offset, "error", err)
-				continue // the store writes none; each names the one before it, so that a lost one would be noticed
-			}
-			if !feed.Wants(&ack) {
-				continue
-			}
-			if err := s.readThrough(ctx, bodies, feed, ack.GetLogOffset()); err != nil {
-				return err
-			}
-			n, err := feed.Release(&ack, r.Offset)
-			if err != nil {
-				return err
-			}
-			if err := out.add(ctx, n); err != nil {
-				return err
-			}
+		if err := j.take(ctx, s.decode(records)); err != nil {
+			return err
 		}
-		if err := out.flush(ctx); err != nil {
+		if err := j.out.flush(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// acknowledged is an acknowledgement and its offset in its topic.
+type acknowledged struct {
+	*eventsv1.WriteAcknowledged
+	at int64
+}
+
+func (s *Shard) decode(records []bus.Record) []acknowledged {
+	acks := make([]acknowledged, 0, len(records))
+	for _, r := range records {
+		ack := &eventsv1.WriteAcknowledged{}
+		if err := proto.Unmarshal(r.Value, ack); err != nil || ack.GetStreamId() == "" {
+			s.log.Error("poison acknowledgement left aside", "topic", r.Topic, "offset", r.Offset, "error", err)
+			continue // the store writes none; each names the one before it, so that a lost one is noticed
+		}
+		acks = append(acks, acknowledged{ack, r.Offset})
+	}
+	return acks
+}
+
+// joiner is one leader's join of acknowledgements and the log.
+type joiner struct {
+	*Shard
+	feed   *core.Feed
+	bodies *bus.Reader
+	out    batch
+}
+
+// take releases the writes of one poll of acknowledgements.
+func (j *joiner) take(ctx context.Context, acks []acknowledged) error {
+	for i, ack := range acks {
+		switch j.feed.Observe(ack.WriteAcknowledged, ack.at) {
+		case core.Repeated:
+			continue
+		case core.Missed:
+			// All before an acknowledged write were decided, and acknowledged if they were applied.
+			if err := j.fill(ctx, ack.GetLogOffset()-1, nil); err != nil {
+				return err
+			}
+		case core.Next:
+		}
+		if j.feed.Wants(ack.WriteAcknowledged) {
+			if err := j.release(ctx, acks[i:]); err != nil {
+				return err
+			}
+		}
+		j.feed.Take(ack.WriteAcknowledged, ack.at)
+	}
+	return nil
+}
+
+// release publishes the write of the first acknowledgement; when the log has lost its body, also those of the others.
+func (j *joiner) release(ctx context.Context, acks []acknowledged) error {
+	if err := j.readThrough(ctx, acks[0].GetLogOffset()); err != nil {
+		return err
+	}
+	n, err := j.feed.Release(acks[0].WriteAcknowledged, acks[0].at)
+	var missing *core.MissingBodyError
+	if errors.As(err, &missing) {
+		var wanted []int64
+		for _, ack := range acks {
+			if j.feed.Wants(ack.WriteAcknowledged) && (len(wanted) == 0 || ack.GetLogOffset() > wanted[len(wanted)-1]) {
+				wanted = append(wanted, ack.GetLogOffset())
+			}
+		}
+		return j.fill(ctx, wanted[len(wanted)-1], wanted)
+	}
+	if err != nil {
+		return err
+	}
+	return j.out.add(ctx, n)
 }
 
 // reader opens a topic at offset, or at the nearest place that it still has.
@@ -218,19 +286,24 @@ func (s *Shard) reader(ctx context.Context, event string, offset int64) (*bus.Re
 	})
 }
 
-// readThrough reads the log until its record at offset was taken.
-func (s *Shard) readThrough(ctx context.Context, bodies *bus.Reader, feed *core.Feed, offset int64) error {
-	for bodies.Next() <= offset {
-		records, err := bodies.Poll(ctx)
+// readThrough reads the log until its record at offset was taken, as far as it still has the records.
+func (j *joiner) readThrough(ctx context.Context, offset int64) error {
+	for j.bodies.Next() <= offset {
+		records, err := j.bodies.Poll(ctx)
+		var gone *bus.OffsetGoneError
+		if errors.As(err, &gone) && gone.Asked < gone.Oldest {
+			j.bodies.SeekTo(gone.Oldest)
+			continue
+		}
 		if err != nil {
-			return fmt.Errorf("read the log of shard %d: %w", s.shard, err)
+			return fmt.Errorf("read the log of shard %d: %w", j.shard, err)
 		}
 		for _, r := range records {
 			var cmd eventsv1.WriteCommandValidated
 			if proto.Unmarshal(r.Value, &cmd) != nil {
 				continue // skipped by the apply core too, so never acknowledged
 			}
-			feed.Body(r.Offset, &cmd)
+			j.feed.Body(r.Offset, &cmd)
 		}
 	}
 	return nil
