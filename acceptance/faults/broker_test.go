@@ -16,6 +16,7 @@ import (
 // TestBrokerFaults: the broker refuses, loses its answers, drops connections and moves leaders in the middle of a load.
 // Afterwards the load goes on, nothing was restarted, and every write had one effect.
 func TestBrokerFaults(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	faults := []struct {
 		name string

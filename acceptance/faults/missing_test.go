@@ -23,6 +23,7 @@ var quick = []string{"--heartbeat", "100ms", "--lease-ttl", "500ms"}
 // what its own clients wait for are no longer in the topic. They hear that the outcome is unknown, the retry gets the
 // answer, and the gateway goes on.
 func TestAcknowledgementsGoneForAGateway(t *testing.T) {
+	t.Parallel()
 	o := harness.Options{Shards: 2, Args: quick, ServiceArgs: map[registry.System][]string{registry.Gateway: {"--write-timeout", "3s"}}}
 	s := harness.PrepareApart(t, o)
 	s.Prepare(registry.Gateway, 1, o)
@@ -107,6 +108,7 @@ func concat(all ...[]history.Op) (ops []history.Op) {
 // persistence publishes meanwhile, and another owner takes over, or the same starts again. Persistence says them
 // again, from the last acknowledged place: everything is answered, without a retry by the clients.
 func TestOutcomesGoneForTheStore(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"taken-over", "killed"} {
 		t.Run(how, func(t *testing.T) {
 			o := harness.Options{Shards: 2, Args: quick}
@@ -213,6 +215,7 @@ func decided(t *testing.T, topics *harness.Topics) {
 // TestAcknowledgementsGoneForTheFeed: notification is down, or frozen, while retention takes the acknowledgements that
 // it has not read, and the bodies too. The feed carries every acknowledged write all the same.
 func TestAcknowledgementsGoneForTheFeed(t *testing.T) {
+	t.Parallel()
 	for name, gone := range map[string][]string{
 		"acknowledgements": {registry.WriteAcknowledged},
 		"bodies":           {registry.WriteCommandValidated},
@@ -277,6 +280,7 @@ func applied(t *testing.T, s *harness.Running, topics *harness.Topics) {
 // TestOutcomesAndAcknowledgementsTwice: what persistence and the store say is said again in the middle of a load, late
 // and out of place; nothing has a second effect.
 func TestOutcomesAndAcknowledgementsTwice(t *testing.T) {
+	t.Parallel()
 	s := harness.Apart(t, harness.Options{Shards: 2, Args: quick})
 	topics := s.Topics()
 	l := load.Start(t, s, load.Options{Seed: harness.Seed(t)})

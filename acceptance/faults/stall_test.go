@@ -57,6 +57,7 @@ func TestEachServiceFrozen(t *testing.T) {
 
 // TestWritesGoOnWithoutRedis: Redis is away for ten seconds and comes back empty. Who leads goes on leading.
 func TestWritesGoOnWithoutRedis(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	s := harness.Apart(t, harness.Options{Args: []string{"--heartbeat", "100ms", "--lease-ttl", "500ms"}})
 	l := load.Start(t, s, load.Options{Seed: harness.Seed(t), MostOps: 30_000})

@@ -42,6 +42,7 @@ var withBodies = []string{registry.StreamWriteRequested, registry.WriteCommandVa
 // and feed while writes go on. Only the store has it all then: after a kill and after a clean stop all of it is
 // there, and new writes and notifications go on.
 func TestLogBoundedAwayBehindTheStore(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	for _, shards := range []int32{1, 4} {
 		t.Run(fmt.Sprintf("%d-shards", shards), func(t *testing.T) {
@@ -61,6 +62,7 @@ func TestLogBoundedAwayBehindTheStore(t *testing.T) {
 
 // TestLogLeftAlone: time empties every topic that is kept for days, as a store sees it that was idle for a week.
 func TestLogLeftAlone(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	b := newBounded(t, 1)
 	b.loadSome()
@@ -83,6 +85,7 @@ func TestLogLeftAlone(t *testing.T) {
 // TestLogEndsFarBehindTheStore: the files of the bounded log are gone, or its newer half is: `up` gives them back
 // from the raw records of the store.
 func TestLogEndsFarBehindTheStore(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	for _, shards := range []int32{1, 4} {
 		t.Run(fmt.Sprintf("%d-shards", shards), func(t *testing.T) {
@@ -107,6 +110,7 @@ func TestLogEndsFarBehindTheStore(t *testing.T) {
 // TestLogThatCannotBeGivenBackIsRefused: the log ends before the raw records that the store still has. Nothing is
 // served from it, however often it is started; with the files put back, as the message says, all is there.
 func TestLogThatCannotBeGivenBackIsRefused(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	b := newBounded(t, 1)
 	b.bound("retention.bytes", "-1", func(e registry.Event) bool { return e.Name == registry.WriteCommandValidated })
@@ -151,6 +155,7 @@ func TestLogThatCannotBeGivenBackIsRefused(t *testing.T) {
 // TestStoreOlderThanTheLogIsRefused: the directory of the store is an old copy, and what it lacks has left the
 // log. That shard is refused with replica_diverged, and nothing is skipped; with the right directory it goes on.
 func TestStoreOlderThanTheLogIsRefused(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	b := newBounded(t, 1)
 	s := b.s

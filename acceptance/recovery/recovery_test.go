@@ -24,6 +24,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // TestBrokerLosesItsUnsyncedTail: the fsynced store keeps what the broker's log lost: the log, the
 // requests, or any topics of the path. Every acknowledged event is there after the next start, and new writes go on.
 func TestBrokerLosesItsUnsyncedTail(t *testing.T) {
+	t.Parallel()
 	harness.EmbeddedOnly(t)
 	for name, topics := range map[string][]string{
 		"log":          {registry.WriteCommandValidated},
@@ -137,6 +138,7 @@ func check(t *testing.T, s *harness.Running, ops []history.Op, prefixes []string
 
 // TestRestarts: clean stops and kills in turn, many times; everything is there each time, and each start is quick.
 func TestRestarts(t *testing.T) {
+	t.Parallel()
 	s := harness.Up(t, harness.Options{})
 	seed := harness.Seed(t)
 	var ops []history.Op
