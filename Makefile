@@ -33,9 +33,10 @@ build: cli ## Build the exesdb command and every service into bin/
 	  CGO_ENABLED=0 go build -trimpath -ldflags '$(ldflags)' -o $(bin)/exesdb-$$s ./services/$$s; \
 	done
 
+# Acceptance packages take turns; with -p 4 others go on meanwhile, also on two cores.
 .PHONY: test
 test: ## Test every module, with the race detector, on the embedded Kafka and Redis (TESTFLAGS=... for more flags)
-	go test -race -count=1 -timeout 10m $(TESTFLAGS) work
+	go test -race -count=1 -p 4 -timeout 15m $(TESTFLAGS) work
 
 .PHONY: test-real
 test-real: ## Run the acceptance suite on a real Kafka and Redis (needs Java 17, Maven, redis-server; see deployments/)
