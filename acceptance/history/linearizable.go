@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -92,6 +93,9 @@ func CheckLinearizable(ops []Op, most time.Duration) error {
 	}
 	for _, stream := range slices.Sorted(maps.Keys(streams)) {
 		history := streams[stream]
+		if witnessed(history) {
+			continue
+		}
 		result := porcupine.CheckOperationsTimeout(model, history, most)
 		if result == porcupine.Ok {
 			continue
@@ -102,6 +106,39 @@ func CheckLinearizable(ops []Op, most time.Duration) error {
 		return explain(stream, history, most)
 	}
 	return nil
+}
+
+// witnessed tries the one order that the answers suggest: by version, what only saw a version before what replaced
+// it. If the model and the clock accept it the history is linearizable, and the search, which grows without bound
+// with the operations at once, is not needed. If not, only the search can tell.
+func witnessed(history []porcupine.Operation) bool {
+	order := slices.Clone(history)
+	place := func(o porcupine.Operation) (version int64, replaces int) {
+		op := o.Input.(*Op)
+		switch {
+		case op.Result == Unknown && op.Kind == Append:
+			return math.MaxInt64, 0
+		case op.Kind == Append && op.Result == OK:
+			return op.First - 1, 1
+		}
+		return op.Version, 0
+	}
+	slices.SortStableFunc(order, func(a, b porcupine.Operation) int {
+		va, ra := place(a)
+		vb, rb := place(b)
+		return cmp.Or(cmp.Compare(va, vb), cmp.Compare(ra, rb), cmp.Compare(a.Call, b.Call))
+	})
+	state, now := model.Init(), int64(math.MinInt64)
+	for _, o := range order {
+		var ok bool
+		if ok, state = model.Step(state, o.Input, o.Output); !ok {
+			return false
+		}
+		if now = max(now, o.Call); now > o.Return {
+			return false
+		}
+	}
+	return true
 }
 
 // explain finds the operations that did not fit.
