@@ -192,7 +192,6 @@ func (c *Campaign) step(ctx context.Context) {
 		c.client.answered(ctx, err)
 		switch {
 		case err != nil || state == 1: // without an answer it goes on
-
 		case state == 0:
 			c.set(false)
 		default: // expired or wiped: whoever sets it first has it

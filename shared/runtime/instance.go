@@ -146,12 +146,12 @@ func (i *Instance) Record(event, key string, partition int32, msg proto.Message)
 	if err != nil {
 		return bus.Record{}, fmt.Errorf("encode %s: %w", event, err)
 	}
-	envelope := i.envelope(event, key)
-	if i.topics[event].sharded {
+	envelope, to := i.envelope(event, key), i.topics[event]
+	if to.sharded {
 		envelope = envelope.Slim() // each write makes seven of these
 	}
 	return bus.Record{
-		Topic: i.Topic(event), Partition: partition, Key: []byte(key), Value: value,
+		Topic: to.name, Partition: partition, Key: []byte(key), Value: value,
 		Headers: envelope.Headers(),
 	}, nil
 }

@@ -56,9 +56,13 @@ func Append(req *apiv1.AppendRequest, limits Limits, random [16]byte, nowMS int6
 		return nil, TooLarge("%s: %d bytes: one write holds at most %d; split it", attempt, total, limits.WriteBytes).About(w.StreamId)
 	}
 	w.BodyHash = bodyHash(w)
+	var time []byte
+	if req.GetIdempotencyKey() == "" {
+		time = random[:6]
+	}
 	for i, e := range w.Events {
 		if e.EventId == "" {
-			e.EventId = eventID(w.WriteId, req.GetIdempotencyKey() != "", i)
+			e.EventId = eventID(w.WriteId, i, time)
 		}
 	}
 	return w, nil
@@ -216,21 +220,21 @@ func jsonObject(b []byte) bool {
 
 // writeID is the identity of the write with that key: 128 bits in hex.
 func writeID(stream, key string) string {
-	id := sum(put(put(put(nil, "exesdb write"), stream), key))
+	id := sha256.Sum256(put(put(put(nil, "exesdb write"), stream), key))
 	return hex.EncodeToString(id[:16])
 }
 
 // eventID is the id of an event to which the client gave none. It follows from its write and
-// place, so that a retry makes the same: with a key a UUIDv8 that tells nothing, without one a
-// UUIDv7 with the time of its write's, whose events sort by their place.
-func eventID(writeID string, keyed bool, index int) string {
+// place, so that a retry makes the same: of a write with a key a UUIDv8 that tells nothing, of
+// one without a UUIDv7 with the write's time (48 bits, as its id begins), so that the events
+// of a write sort by their place.
+func eventID(writeID string, index int, time []byte) string {
 	var scratch [96]byte
-	hash := sum(putInt(put(put(scratch[:0], "exesdb event"), writeID), int64(index)))
+	hash := sha256.Sum256(putInt(put(put(scratch[:0], "exesdb event"), writeID), int64(index)))
 	id := hash[:16]
 	version := byte(0x80)
-	var written [16]byte
-	if n, err := hex.AppendDecode(written[:0], []byte(writeID)); !keyed && err == nil && len(n) == len(written) {
-		copy(id, n[:6])
+	if time != nil {
+		copy(id, time)
 		binary.BigEndian.PutUint16(id[6:], uint16(index)) //nolint:gosec // the lower bits; the hash tells the others
 		version = 0x70
 	}
@@ -273,11 +277,9 @@ func bodyHash(w *eventsv1.StreamWriteRequested) []byte {
 			b = put(b, tag)
 		}
 	}
-	hash := sum(b)
+	hash := sha256.Sum256(b)
 	return hash[:]
 }
-
-func sum(b []byte) [sha256.Size]byte { return sha256.Sum256(b) }
 
 // put appends a part of what is hashed, with its length in front.
 func put[T string | []byte](b []byte, part T) []byte {

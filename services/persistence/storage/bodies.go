@@ -115,7 +115,7 @@ func (w *writes) data(offset int64, index int) ([]byte, error) {
 	if index >= len(entries) {
 		return nil, errMalformed
 	}
-	return fieldOf(entries[index].event, 5)
+	return eventData(entries[index].event)
 }
 
 func (w *writes) close() error { return w.it.Close() }

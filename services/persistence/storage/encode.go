@@ -97,57 +97,57 @@ func peek(raw []byte) (stream []byte, version int64, err error) {
 	return stream, version, nil
 }
 
-// fieldOf gives a field of bytes of an encoded message; nil when it is not there.
-func fieldOf(raw []byte, want protowire.Number) ([]byte, error) {
+// bytesFields gives the fields of bytes of an encoded message in turn, until fn has seen enough.
+func bytesFields(raw []byte, fn func(field protowire.Number, value []byte) (more bool)) error {
 	for len(raw) > 0 {
 		field, kind, n := protowire.ConsumeTag(raw)
 		if n < 0 {
-			return nil, errMalformed
-		}
-		raw = raw[n:]
-		if field == want && kind == protowire.BytesType {
-			value, n := protowire.ConsumeBytes(raw)
-			if n < 0 {
-				return nil, errMalformed
-			}
-			return value, nil
-		}
-		if n = protowire.ConsumeFieldValue(field, kind, raw); n < 0 {
-			return nil, errMalformed
-		}
-		raw = raw[n:]
-	}
-	return nil, nil
-}
-
-// labels reads type and tags out of an encoded RecordedEvent; the tags are appended to tags.
-func labels(raw []byte, tags []string) (eventType string, found []string, err error) {
-	for len(raw) > 0 {
-		field, kind, n := protowire.ConsumeTag(raw)
-		if n < 0 {
-			return "", nil, errMalformed
+			return errMalformed
 		}
 		raw = raw[n:]
 		if kind != protowire.BytesType {
 			if n = protowire.ConsumeFieldValue(field, kind, raw); n < 0 {
-				return "", nil, errMalformed
+				return errMalformed
 			}
 			raw = raw[n:]
 			continue
 		}
 		value, n := protowire.ConsumeBytes(raw)
 		if n < 0 {
-			return "", nil, errMalformed
+			return errMalformed
 		}
+		if !fn(field, value) {
+			return nil
+		}
+		raw = raw[n:]
+	}
+	return nil
+}
+
+// eventData reads the data out of an encoded RecordedEvent; nil when there are none.
+func eventData(raw []byte) (data []byte, err error) {
+	err = bytesFields(raw, func(field protowire.Number, value []byte) bool {
+		if field != 5 {
+			return true
+		}
+		data = value
+		return false
+	})
+	return data, err
+}
+
+// labels reads type and tags out of an encoded RecordedEvent; the tags are appended to tags.
+func labels(raw []byte, tags []string) (eventType string, found []string, err error) {
+	err = bytesFields(raw, func(field protowire.Number, value []byte) bool {
 		switch field {
 		case 2:
 			eventType = string(value)
 		case 8:
 			tags = append(tags, string(value))
 		}
-		raw = raw[n:]
-	}
-	return eventType, tags, nil
+		return true
+	})
+	return eventType, tags, err
 }
 
 func appendHead(b []byte, h core.Head) []byte {
